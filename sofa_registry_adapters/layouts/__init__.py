@@ -1,0 +1,1 @@
+"""Layouts: pure functions between instances and records."""

@@ -1,0 +1,1 @@
+"""Values: names, instances, views, events. Nothing here does I/O or knows a product."""

@@ -1,0 +1,105 @@
+"""What happened, as typed values in the past tense. `Registry.events` delivers them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.model.views import InstancesChange
+
+
+class Event(msgspec.Struct, frozen=True):
+    """The root of all events: a listener on it gets every one."""
+
+
+class Published(Event, frozen=True):
+    """The instances are in the registry: for the first time, or again after a loss."""
+
+    service: ServiceKey
+    instance_ids: tuple[str, ...]
+
+
+class Withdrawn(Event, frozen=True):
+    """The instances are gone from the registry because their publisher withdrew them."""
+
+    service: ServiceKey
+    instance_ids: tuple[str, ...]
+
+
+class RegistrationLost(Event, frozen=True):
+    """The registry no longer had the record; it is being published again."""
+
+    service: ServiceKey
+    instance_ids: tuple[str, ...]
+    reason: str
+
+
+class RegistrationConflict(Event, frozen=True):
+    """A newer publisher holds an id of ours; ours comes back when the other leaves."""
+
+    service: ServiceKey
+    instance_ids: tuple[str, ...]
+    reason: str
+
+
+class RegistrationRefused(Event, frozen=True):
+    """The registry refused a record (permission, size); it is tried again, ever more slowly."""
+
+    service: ServiceKey
+    reason: str
+
+
+class InstancesChanged(Event, frozen=True):
+    """A watched service has another view."""
+
+    change: InstancesChange
+
+
+class ProtectionStarted(Event, frozen=True):
+    """Instances vanished in a way that looks like a fault; they are served a while longer."""
+
+    service: ServiceKey
+    instance_ids: tuple[str, ...]
+
+
+class ProtectionEnded(Event, frozen=True):
+    """The hold is over: all came back (``confirmed=False``), or a second read confirmed the loss."""
+
+    service: ServiceKey
+    confirmed: bool
+
+
+class BackendLost(Event, frozen=True):
+    """The registry cannot be reached; views are served from the last known good."""
+
+    backend: str
+    reason: str
+
+
+class BackendRestored(Event, frozen=True):
+    """The registry answers again."""
+
+    backend: str
+    seconds: float
+
+
+class RecordRejected(Event, frozen=True):
+    """A record could not be decoded; its last good value is kept, the rest of the list is untouched."""
+
+    service: ServiceKey
+    record: str
+    reason: str
+
+
+class ListenerFailed(Event, frozen=True):
+    """A listener raised. Nobody else is affected."""
+
+    listener: str
+    reason: str
+
+
+class SnapshotFailed(Event, frozen=True):
+    """The disk snapshot of a service could not be written or read."""
+
+    service: ServiceKey
+    reason: str

@@ -1,0 +1,196 @@
+"""What a consumer sees: an immutable view of a service, and the change from one view to the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import overload
+
+import msgspec
+
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+
+
+class Revision(msgspec.Struct, frozen=True, gc=False):
+    """Where a view stands in the registry's history.
+
+    Within an ``epoch`` a service's views have counters that never go down. A store that was wiped or
+    restored starts another epoch.
+    """
+
+    epoch: str = ""
+    counter: int = 0
+
+
+class Source:
+    """The instances behind the newest view, by id; the owner swaps them under ``lock``."""
+
+    __slots__ = ("instances", "lock")
+
+    def __init__(self, instances: Mapping[str, Instance] | None = None) -> None:
+        self.instances: dict[str, Instance] = dict(instances or {})
+        self.lock = threading.Lock()
+
+
+class ServiceView(Sequence[Instance]):
+    """The instances of one service at one moment: an immutable sequence.
+
+    Instances that are leaving are not in it; disabled ones are, see `available`. ``stale`` says that
+    the registry cannot be asked at present and the last known good is served; ``age`` is then the
+    seconds since it was last in step, and 0.0 otherwise. ``protected`` says that instances are kept
+    although the registry no longer lists them, because too many vanished at once. Reading a view
+    does no I/O. The order is stable from view to view and has no meaning.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_available",
+        "_instances",
+        "_now",
+        "_source",
+        "confirmed",
+        "protected",
+        "revision",
+        "service",
+        "stale",
+    )
+
+    def __init__(
+        self,
+        service: ServiceKey,
+        instances: Iterable[Instance] | Source = (),
+        *,
+        revision: Revision = Revision(),  # noqa: B008  an immutable value
+        stale: bool = False,
+        protected: bool = False,
+        confirmed: float = 0.0,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self.service = service
+        self.revision = revision
+        self.stale = stale
+        self.protected = protected
+        self.confirmed = confirmed
+        self._now = now
+        self._available: tuple[Instance, ...] | None = None
+        self._source: Source | None = None
+        self._instances: tuple[Instance, ...] | None = None
+        if isinstance(instances, Source):
+            self._source = instances
+        else:
+            self._instances = tuple(instances)
+
+    def settle(self) -> tuple[Instance, ...]:
+        """The instances as a tuple, taken from the source when first asked for."""
+        instances = self._instances
+        if instances is None:
+            source = self._source
+            if source is None:
+                return self.settle()
+            with source.lock:
+                instances = self.settle_locked(source)
+        return instances
+
+    def settle_locked(self, source: Source) -> tuple[Instance, ...]:
+        """`settle` for a caller that holds ``source.lock``."""
+        if self._instances is None:
+            self._instances = tuple(source.instances.values())
+            self._source = None
+        return self._instances
+
+    @property
+    def age(self) -> float:
+        """Seconds since the view was last in step with the registry; 0.0 unless stale."""
+        if not self.stale or self._now is None:
+            return 0.0
+        return max(0.0, self._now() - self.confirmed)
+
+    @property
+    def available(self) -> tuple[Instance, ...]:
+        """The instances that want traffic: enabled, with a weight above 0."""
+        if self._available is None:
+            self._available = tuple(one for one in self.settle() if one.enabled and one.weight > 0)
+        return self._available
+
+    @overload
+    def __getitem__(self, index: int) -> Instance: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Instance]: ...
+    def __getitem__(self, index: int | slice) -> Instance | Sequence[Instance]:
+        return self.settle()[index]
+
+    def __len__(self) -> int:
+        return len(self.settle())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ServiceView):
+            return NotImplemented
+        return self.service == other.service and frozenset(self.settle()) == frozenset(other.settle())
+
+    def __hash__(self) -> int:
+        return hash((self.service, frozenset(self.settle())))
+
+    def __repr__(self) -> str:
+        shown = self.settle()
+        names = ", ".join(one.instance_id for one in shown[:3]) + (", …" if len(shown) > 3 else "")
+        flags = "".join(f" {flag}" for flag in ("stale", "protected") if getattr(self, flag))
+        return f"<ServiceView {self.service} {len(shown)} instances [{names}]{flags}>"
+
+
+class InstancesChange(msgspec.Struct, frozen=True):
+    """One step of a subscription: the view after it, and how it differs from the one before.
+
+    Steps that a slow listener missed are folded together: ``added``, ``removed`` and ``updated`` are
+    always relative to the last change this listener got. On a first change all are ``added``.
+    """
+
+    instances: ServiceView
+    added: tuple[Instance, ...] = ()
+    removed: tuple[Instance, ...] = ()
+    updated: tuple[Instance, ...] = ()
+
+    @property
+    def service(self) -> ServiceKey:
+        """The service that changed."""
+        return self.instances.service
+
+    @property
+    def stale(self) -> bool:
+        """Whether the view is the last known good, served without the registry."""
+        return self.instances.stale
+
+
+class Delta:
+    """Changes by id, from what was before the first to what is after the last; folding is O(changes)."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps: dict[str, tuple[Instance | None, Instance | None]] = {}
+
+    def add(self, name: str, before: Instance | None, after: Instance | None) -> None:
+        """Note that ``name`` went from ``before`` to ``after``; None means that it was not there."""
+        if name in self._steps:
+            before = self._steps[name][0]
+        self._steps[name] = before, after
+
+    def fold(self, later: Delta) -> None:
+        """Put ``later`` behind this delta."""
+        for name, (before, after) in later._steps.items():
+            self.add(name, before, after)
+
+    def __bool__(self) -> bool:
+        return any(before != after for before, after in self._steps.values())
+
+    def change(self, view: ServiceView) -> InstancesChange:
+        """The delta as the change that led to ``view``."""
+        added, removed, updated = [], [], []
+        for before, after in self._steps.values():
+            if before is None and after is not None:
+                added.append(after)
+            elif before is not None and after is None:
+                removed.append(before)
+            elif before is not None and after is not None and before != after:
+                updated.append(after)
+        return InstancesChange(view, tuple(added), tuple(removed), tuple(updated))

@@ -1,0 +1,266 @@
+"""Where a registry is: URL grammar, ``sofa-registry.toml``, environment, and the options all backends share.
+
+::
+
+    scheme://[user[:password]@]host[:port][,host[:port]…][/path][?option=value&…]
+
+User, password and path are percent-decoded. An option is given once: in the URL, in the file or in
+``options=``; the same option with two values is an error. Nothing here does network I/O.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from sofa_registry_adapters.errors import InvalidURL, UnknownOption
+from sofa_registry_adapters.model.instance import check_host
+from sofa_registry_adapters.spi.options import Address, BackendType, Option, Target, Value
+
+URL_VARIABLE = "SOFA_REGISTRY_URL"
+FILE_VARIABLE = "SOFA_REGISTRY_FILE"
+FILE_NAME = "sofa-registry.toml"
+DEFAULT_URL = "local://"
+
+SHARED_OPTIONS = (
+    Option(name="namespace", kind="text", default="", meaning="keeps this Registry apart from those with another namespace"),
+    Option(name="layout", kind="text", default="native", meaning="how services are written into the store"),
+    Option(name="call_timeout", kind="seconds", default=5.0, least=0.05, most=600, meaning="one exchange with the product; a batch counts as one"),
+    Option(name="protection_hold", kind="seconds", default=10.0, least=0, most=86400, meaning="how long vanished instances are kept when too many vanish at once; 0 is off"),
+    Option(name="reconcile", kind="seconds", default=30.0, least=0.1, most=86400, meaning="between two cheap comparisons of a watched service with the registry"),
+    Option(name="full_read", kind="seconds", default=600.0, least=0.1, most=86400, meaning="between two full reads of a watched service"),
+    Option(name="poll", kind="seconds", default=2.0, least=0.05, most=3600, meaning="between two reads, where the product cannot push"),
+    Option(name="leaving", kind="seconds", default=0.2, least=0, most=60, meaning="how long a withdrawn instance stays marked before it is deleted"),
+    Option(name="snapshot", kind="path", default="", meaning="folder of the disk snapshots, or 'off'; empty: the user's cache folder"),
+    Option(name="allow_loopback", kind="flag", default=False, meaning="publish loopback and wildcard addresses to a registry on another host"),
+)
+"""Options of every backend; a backend may change a default."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZES = {"k": 1024, "m": 1024 * 1024}
+_YES = frozenset(("1", "true", "yes", "on"))
+_NO = frozenset(("0", "false", "no", "off"))
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Where the URL came from and what the file adds to it."""
+
+    url: str
+    origin: str
+    options: Mapping[str, Value] = {}
+    plugins: tuple[str, ...] = ()
+
+
+def find_settings(url: str | None = None) -> Settings:
+    """The URL to use: the argument, then SOFA_REGISTRY_URL, then ``sofa-registry.toml``, then ``local://``."""
+    if url is not None:
+        if not isinstance(url, str):
+            raise InvalidURL(f"a registry's URL is text, not {type(url).__name__}")
+        return Settings(url, "the argument")
+    if from_environment := os.environ.get(URL_VARIABLE):
+        return Settings(from_environment, f"the variable {URL_VARIABLE}")
+    path = Path(os.environ.get(FILE_VARIABLE) or FILE_NAME)
+    if path.is_file():
+        return _from_file(path)
+    if os.environ.get(FILE_VARIABLE):
+        raise InvalidURL(f"{FILE_VARIABLE} names {str(path)!r}, which is not a file")
+    return Settings(DEFAULT_URL, "the default")
+
+
+class _Section(msgspec.Struct, forbid_unknown_fields=True):
+    url: str = DEFAULT_URL
+    options: dict[str, str | int | float | bool] = {}
+    plugins: list[str] = []
+
+
+class _File(msgspec.Struct):
+    registry: _Section = msgspec.field(default_factory=_Section)
+
+
+def _from_file(path: Path) -> Settings:
+    import tomllib  # noqa: PLC0415  only when there is a file
+
+    try:
+        section = msgspec.convert(tomllib.loads(path.read_text()), _File).registry
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, OSError) as error:
+        raise InvalidURL(f"{path} cannot be read: {error}") from None
+    return Settings(section.url, str(path), section.options, tuple(section.plugins))
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, in lower case. Raises `InvalidURL`."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or not scheme:
+        raise InvalidURL(
+            f"{redacted(url)!r} is not a registry URL: write scheme://…, for example redis://127.0.0.1:6379"
+        )
+    return scheme.lower()
+
+
+def redacted(url: str) -> str:
+    """The URL with the password and the query's values replaced by ``***``."""
+    head, separator, query = url.partition("?")
+    scheme, mark, rest = head.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    user = f"{user.partition(':')[0]}:***" if at else ""
+    shown = "&".join(f"{piece.partition('=')[0]}=***" for piece in query.split("&")) if separator else ""
+    return f"{scheme}{mark}{user}{at}{hosts}{slash}{path}{separator}{shown}"
+
+
+def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | None = None) -> Target:
+    """The URL and further options, checked against the backend's tables. Raises `InvalidURL`."""
+    scheme = scheme_of(url)
+    head, _, query = url.partition("://")[2].partition("?")
+    authority, slash, path = head.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    username, _, password = credentials.partition(":")
+    if not backend.needs_host and authority:
+        path, slash, hosts = f"{hosts}{slash}{path}", "", ""
+    target = Target(
+        scheme=scheme,
+        addresses=_addresses(hosts, backend, url),
+        path=f"{slash}{unquote(path)}",
+        username=unquote(username) if at else "",
+        password=unquote(password) if at else "",
+        options=_options(query, options or {}, backend),
+    )
+    if backend.check is not None:
+        backend.check(target)
+    return target
+
+
+def _addresses(hosts: str, backend: BackendType, url: str) -> tuple[Address, ...]:
+    if not backend.needs_host:
+        return ()
+    if not hosts:
+        raise InvalidURL(f"{redacted(url)!r} names no host: the form is {backend.grammar}")
+    return tuple(_address(host, backend.default_port, url) for host in hosts.split(","))
+
+
+def _address(text: str, default_port: int, url: str) -> Address:
+    host, port = text, ""
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") if rest.startswith(":") else rest and "?"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+        port = port or "?"
+    elif ":" in text:
+        raise InvalidURL(f"the host {text!r} in {redacted(url)!r} is IPv6 without brackets: write '[{text}]:port'")
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise InvalidURL(f"the port of {text!r} in {redacted(url)!r} is not a number from 1 to 65535")
+    try:
+        return Address(check_host(host), int(port) if port else default_port)
+    except ValueError as error:
+        raise InvalidURL(f"{redacted(url)!r}: {error}") from None
+
+
+def table_of(backend: BackendType) -> dict[str, Option]:
+    """Every option of a backend by name, the shared ones with the backend's own defaults."""
+    shared = (
+        msgspec.structs.replace(option, default=backend.defaults[option.name])
+        if option.name in backend.defaults
+        else option
+        for option in SHARED_OPTIONS
+    )
+    return {option.name: option for option in (*backend.options, *shared)}
+
+
+def _options(query: str, more: Mapping[str, Value], backend: BackendType) -> dict[str, Value]:
+    table = table_of(backend)
+    values: dict[str, Value] = {name: option.default for name, option in table.items()}
+    given: dict[str, Value] = {}
+    for name, value in (*parse_qsl(query, keep_blank_values=True), *more.items()):
+        option = table.get(name)
+        if option is None:
+            raise UnknownOption(unknown(f"{backend.schemes[0]}:// has no option", name, table))
+        read = read_value(option, value)
+        if name in given and given[name] != read:
+            shown = "two values" if option.kind == "secret" else f"{given[name]!r} and {read!r}"
+            raise InvalidURL(f"the option {name} is given twice, as {shown}: keep one")
+        given[name] = read
+    return values | given
+
+
+def unknown(what: str, name: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    """A sentence about an unknown name, with the nearest known one and the whole list."""
+    import difflib  # noqa: PLC0415  only for an error
+
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    return f"{what} {name!r}{hint} Known are {', '.join(sorted(known))}"
+
+
+def read_value(option: Option, value: Value) -> Value:
+    """A value of an option from text, or as given. Raises `InvalidURL`."""
+    try:
+        read = _READERS[option.kind](value)
+    except (ValueError, TypeError):
+        shown = "this value" if option.kind == "secret" else repr(value)
+        raise InvalidURL(f"the option {option.name} is {option.kind}, and {shown} is not") from None
+    if option.choices and read not in option.choices:
+        raise InvalidURL(f"the option {option.name} is one of {', '.join(option.choices)}, not {value!r}")
+    if isinstance(read, int | float) and not isinstance(read, bool):
+        low, high = option.least, option.most
+        if (low is not None and read < low) or (high is not None and read > high):
+            raise InvalidURL(f"the option {option.name} is {value!r}, outside {low:g} to {high:g}")
+    return read
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _whole(value: Value) -> int:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(value)
+    return int(value)
+
+
+def _seconds(value: Value) -> float:
+    if isinstance(value, bool) or value is None:
+        raise TypeError(value)
+    number: float | str = value
+    factor = 1.0
+    if isinstance(number, str):
+        for unit, seconds in _UNITS.items():
+            if number.endswith(unit):
+                number, factor = number.removesuffix(unit), seconds
+                break
+    read = float(number) * factor
+    if read != read or read in (float("inf"), float("-inf")):  # noqa: PLR0124  NaN is not itself
+        raise ValueError(value)
+    return read
+
+
+def _bytes(value: Value) -> int:
+    if isinstance(value, str) and value[-1:].lower() in _SIZES:
+        return int(value[:-1]) * _SIZES[value[-1].lower()]
+    return _whole(value)
+
+
+def _flag(value: Value) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text not in _YES | _NO:
+        raise ValueError(value)
+    return text in _YES
+
+
+_READERS = {
+    "text": _text,
+    "secret": _text,
+    "path": _text,
+    "whole": _whole,
+    "seconds": _seconds,
+    "bytes": _bytes,
+    "flag": _flag,
+}

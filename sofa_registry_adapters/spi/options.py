@@ -1,0 +1,129 @@
+"""Options are declared in tables: they feed validation, the reference pages and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import msgspec
+
+Kind = Literal["text", "whole", "seconds", "bytes", "flag", "path", "secret"]
+Value = str | int | float | bool | None
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One option of a backend.
+
+    ``kind`` decides how text is read: ``whole`` is a whole number, ``seconds`` a number with an
+    optional unit (``250ms``, ``5s``, ``2m``, ``1h``), ``bytes`` a number with an optional ``k`` or ``M``, ``flag`` a
+    yes/no, ``path`` a file name, ``secret`` text that is never shown. ``least`` and ``most`` bound a
+    number; ``choices`` lists the texts that are allowed.
+    """
+
+    name: str
+    kind: Kind
+    default: Value
+    meaning: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+class Address(msgspec.Struct, frozen=True):
+    """One server of a URL. ``port`` is 0 where the URL names none."""
+
+    host: str
+    port: int = 0
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed and checked registry URL. ``str()`` and ``repr()`` show no secret."""
+
+    scheme: str
+    addresses: tuple[Address, ...] = ()
+    path: str = ""
+    username: str = ""
+    password: str = ""
+    options: Mapping[str, Value] = {}
+
+    def __str__(self) -> str:
+        hosts = ",".join(_shown(address) for address in self.addresses)
+        user = f"{self.username}:***@" if self.username or self.password else ""
+        return f"{self.scheme}://{user}{hosts}{self.path}"
+
+    def __repr__(self) -> str:
+        return f"<Target {self}>"
+
+    def text(self, name: str) -> str:
+        """The option as text; empty where it is not set."""
+        value = self.options.get(name)
+        return "" if value is None else str(value)
+
+    def number(self, name: str) -> float:
+        """The option as a number: seconds, bytes or a count."""
+        value = self.options[name]
+        if value is None or isinstance(value, str):
+            raise TypeError(f"the option {name} is not a number")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        """The option as yes or no."""
+        return bool(self.options.get(name))
+
+
+def _shown(address: Address) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}" if address.port else host
+
+
+class BackendType(msgspec.Struct, frozen=True, kw_only=True):
+    """How a backend presents itself before its client library is imported.
+
+    ``load`` returns a function that makes the backend for a target: a `RegistryBackend`, or a `RecordStore` when
+    ``store`` is true; only ``load`` may import the client library. ``defaults`` overrides the
+    defaults of options that all backends share. ``grammar`` is the URL's form, ``considerations`` the
+    product's limits in plain words, ``extra`` the name of the installation extra.
+    """
+
+    schemes: tuple[str, ...]
+    summary: str
+    grammar: str
+    considerations: str
+    capabilities: Capabilities
+    load: Callable[[], Callable[..., object]]
+    store: bool = True
+    options: tuple[Option, ...] = ()
+    defaults: Mapping[str, Value] = {}
+    extra: str = ""
+    libraries: tuple[str, ...] = ()
+    default_port: int = 0
+    needs_host: bool = True
+    check: Callable[[Target], None] | None = None
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a product can do, declared; the engine, the documentation and the contract suite read it.
+
+    ``push``: a watch is told of changes (otherwise the engine polls). ``lease``: records of a dead process vanish.
+    ``liveness``: ``session``, ``lease``, ``bucket`` (one life-time for a whole bucket) or ``none``.
+    ``compare_and_set``: a write can demand the version it replaces. ``list_services``: `services` works.
+    ``announces_withdrawal``: a leaving instance can be marked before it is deleted. ``persistent``: data outlives a
+    restart of the product. ``shared``: other processes see it. ``detects_loss_within``: seconds until a record deleted
+    behind its owner's back is noticed. ``notices_death_within``: seconds after a killed publisher's
+    lease by which its records are gone; with ``notices_death_at_once`` no lease is waited for.
+    ``max_value_bytes``: the largest record. ``survives_fork``: a child may open its own.
+    """
+
+    push: bool = True
+    lease: bool = True
+    liveness: Literal["session", "lease", "bucket", "none"] = "lease"
+    compare_and_set: bool = True
+    list_services: bool = True
+    announces_withdrawal: bool = True
+    persistent: bool = False
+    shared: bool = True
+    notices_death_at_once: bool = False
+    detects_loss_within: float = 2.0
+    notices_death_within: float = 2.0
+    max_value_bytes: int = 1_000_000
+    survives_fork: bool = True
