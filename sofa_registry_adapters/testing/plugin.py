@@ -1,0 +1,153 @@
+"""A pytest plugin that offers real servers as fixtures: `pytest -p sofa_registry_adapters.testing.plugin`.
+
+- `redis_service`, `zookeeper_service`: one shared server for the session; use fresh names, do not hurt it.
+- `own_redis`, `own_zookeeper`: a factory of servers for one module, to be killed, frozen and wiped.
+
+Where there is no server the test is skipped with the reason; with `--require-services` it fails instead. The
+end of the run says where each server came from, or how to get it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import NoReturn, Protocol
+
+import pytest
+
+from sofa_registry_adapters.testing.services import (
+    PRODUCTS,
+    Service,
+    ServiceError,
+    ServiceUnavailable,
+    find_service,
+)
+
+
+class OwnService(Protocol):
+    """A factory of servers of one product for one module."""
+
+    def __call__(self, *, persistent: bool = False) -> Service:
+        """A server that runs and answers, whatever was done to it before; one for each set of options.
+
+        Its data is what the tests before left: `wipe` it, or use fresh names.
+        """
+
+
+class Attendance:
+    """Which servers this run asked for, where they came from, and which of them have to be there."""
+
+    def __init__(self, required: frozenset[str]) -> None:
+        self.required = required
+        self.found: dict[str, str] = {}
+        self.missing: dict[str, ServiceUnavailable] = {}
+
+    def find(self, name: str, *, own: bool = False, persistent: bool = False) -> Service:
+        """The server, or the end of the test: skipped, or failed where it is required."""
+        if name in self.missing:
+            self._absent(self.missing[name])
+        try:
+            service = find_service(name, own=own, persistent=persistent)
+        except ServiceUnavailable as error:
+            if not own:
+                self.missing[name] = error
+            self.found.setdefault(name, f"none: {error.reason}. To get one: {error.remedy}")
+            self._absent(error)
+        except ServiceError as error:
+            self.found[name] = f"failed: {error}"
+            pytest.fail(str(error), pytrace=False)
+        else:
+            return self._present(service)
+
+    def _present(self, service: Service) -> Service:
+        self.found[service.name] = f"{service.origin}, {service.host}:{service.port}"
+        return service
+
+    def _absent(self, error: ServiceUnavailable) -> NoReturn:
+        if error.name in self.required:
+            pytest.fail(f"{error} (required by --require-services)", pytrace=False)
+        pytest.skip(str(error))
+
+
+_ATTENDANCE = pytest.StashKey[Attendance]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the test kit."""
+    parser.getgroup("servers").addoption(
+        "--require-services",
+        nargs="?",
+        const="all",
+        default="",
+        metavar="NAMES",
+        help=f"fail, not skip, without a server: all (the same as no value), or some of {','.join(PRODUCTS)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options."""
+    asked = config.getoption("--require-services")
+    names = frozenset(PRODUCTS) if asked == "all" else frozenset(name for name in asked.split(",") if name)
+    for name in sorted(names - set(PRODUCTS)):
+        near = difflib.get_close_matches(name, PRODUCTS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "write --require-services=all before a path."
+        message = f"--require-services: no server is called {name!r}, there are {', '.join(PRODUCTS)}; {hint}"
+        raise pytest.UsageError(message)
+    config.stash[_ATTENDANCE] = Attendance(names)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say for each server where it came from, or how to get it."""
+    attendance = config.stash[_ATTENDANCE]
+    if not attendance.found:
+        return
+    terminalreporter.section("services")
+    for name in PRODUCTS:
+        terminalreporter.line(f"{name:<10} {attendance.found.get(name, 'no test asked for it')}")
+    skipped = len(terminalreporter.stats.get("skipped", ()))
+    if attendance.missing:
+        terminalreporter.line(f"{skipped} tests were skipped; those that need a server run once it is there.")
+
+
+def _shared(request: pytest.FixtureRequest, name: str) -> Iterator[Service]:
+    with request.config.stash[_ATTENDANCE].find(name) as service:
+        yield service
+
+
+def _own(request: pytest.FixtureRequest, name: str) -> Iterator[OwnService]:
+    attendance = request.config.stash[_ATTENDANCE]
+    started: dict[bool, Service] = {}
+
+    def get(*, persistent: bool = False) -> Service:
+        if persistent not in started:
+            started[persistent] = attendance.find(name, own=True, persistent=persistent)
+        started[persistent].start()
+        return started[persistent]
+
+    yield get
+    for service in started.values():
+        service.close()
+
+
+@pytest.fixture(scope="session")
+def redis_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The Redis server that all tests of the session share."""
+    yield from _shared(request, "redis")
+
+
+@pytest.fixture(scope="session")
+def zookeeper_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The ZooKeeper server that all tests of the session share."""
+    yield from _shared(request, "zookeeper")
+
+
+@pytest.fixture(scope="module")
+def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnService]:
+    """Redis servers of this module's own."""
+    yield from _own(request, "redis")
+
+
+@pytest.fixture(scope="module")
+def own_zookeeper(request: pytest.FixtureRequest) -> Iterator[OwnService]:
+    """ZooKeeper servers of this module's own."""
+    yield from _own(request, "zookeeper")

@@ -1,0 +1,67 @@
+"""Where a server comes from."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from sofa_registry_adapters.testing.services.container import ContainerService, container_obstacle
+from sofa_registry_adapters.testing.services.local import LocalService
+from sofa_registry_adapters.testing.services.products import PRODUCTS, Product
+from sofa_registry_adapters.testing.services.service import Service, ServiceError, ServiceUnavailable
+
+
+def find_service(name: str, *, own: bool = False, persistent: bool = False) -> Service:
+    """A running server of the product `name`, to be closed by the caller.
+
+    The environment comes first (`SOFA_TEST_REDIS_URL` and the like), then a container, then a program on
+    this machine. `own` leaves the environment out: the server may then be killed, frozen and wiped.
+    `persistent` asks for data that survives a restart where that is a choice (Redis), on a server of our own.
+
+    Raises:
+        ServiceUnavailable: there is none; the text says why and how to get one.
+        ServiceError: the one named by the environment does not answer, or one that should start does not.
+    """
+    product = PRODUCTS.get(name)
+    if product is None:
+        message = f"no product is called {name!r}; there are {', '.join(PRODUCTS)}"
+        raise ServiceError(message)
+    url = os.environ.get(product.variable, "")
+    if url and not own:
+        return _from_environment(product, url)
+    obstacle = container_obstacle(product)
+    if not obstacle:
+        return ContainerService(product, persistent=persistent)
+    local = product.local()
+    if not isinstance(local, str):
+        return LocalService(product, local, persistent=persistent)
+    first = "a server of our own is needed" if own else f"{product.variable} is not set"
+    raise ServiceUnavailable(name, f"{first}, {obstacle}, {local}", product.remedy)
+
+
+def _from_environment(product: Product, url: str) -> Service:
+    host, port = _first_host(product, url)
+    service = Service(product, host, port, origin=f"environment ({product.variable})", url=url)
+    trouble = service.check_alive()
+    if trouble:
+        message = (
+            f"{product.variable} names a {product.name} server at {host}:{port}, but {trouble}. "
+            f"Start it, correct the variable, or unset it to let a server be started here"
+        )
+        raise ServiceError(message)
+    return service
+
+
+def _first_host(product: Product, url: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(url)
+        first = urlsplit("//" + parts.netloc.rpartition("@")[2].split(",")[0])
+        host, port = first.hostname, first.port or product.port
+    except ValueError:
+        host, port = None, 0
+        parts = urlsplit("")
+    if parts.scheme != product.name or not host:
+        # The URL itself is not shown: it may hold a password.
+        message = f"{product.variable} has to look like {product.name}://HOST:{product.port}"
+        raise ServiceError(message)
+    return host, port

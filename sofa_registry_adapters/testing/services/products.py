@@ -1,0 +1,194 @@
+"""The table of products: how each is probed, found on this machine, configured, and run in a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Prepare = Callable[[Path, int, bool], Sequence[str]]
+"""Directory, port, persistent: writes the configuration and returns the command line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image: its name, the port inside, its command (None: its own) if persistent or not."""
+
+    name: str
+    port: int
+    command: Callable[[bool], Sequence[str] | None]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What `find_service` has to know of a product; `name` is its URL scheme as well.
+
+    `probe` returns nothing when the server answers its own protocol, or else a text that says what it does
+    instead; `local` returns how to run it here, or a text that says what is missing.
+    """
+
+    name: str
+    port: int
+    package: str
+    image: Image
+    probe: Callable[[str, int, float], str]
+    local: Callable[[], Prepare | str]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that names a server of this product."""
+        return f"SOFA_TEST_{self.name.upper()}_URL"
+
+    @property
+    def remedy(self) -> str:
+        """How to get one, in words to be shown to the user."""
+        return (
+            f"apt-get install {self.package} (Debian, Ubuntu), or docker pull {self.image.name}, "
+            f"or {self.variable}={self.name}://HOST:{self.port}"
+        )
+
+
+def _ask(host: str, port: int, timeout: float, question: bytes) -> tuple[bytes, str]:
+    """The first bytes of the answer, and what went wrong instead."""
+    try:
+        with socket.create_connection((host, port), timeout=timeout) as connection:
+            connection.sendall(question)
+            answer = connection.recv(4096)
+    except OSError as error:
+        return b"", f"{type(error).__name__}: {error}"
+    return answer, "" if answer else "it closed the connection without an answer"
+
+
+def probe_redis(host: str, port: int, timeout: float) -> str:
+    """PING: a pong, or a demand for a password, is an answer."""
+    answer, trouble = _ask(host, port, timeout, b"PING\r\n")
+    if trouble or answer.startswith((b"+PONG", b"-NOAUTH", b"-NOPERM")):
+        return trouble
+    return f"it answered PING with {answer[:80]!r}"
+
+
+def probe_zookeeper(host: str, port: int, timeout: float) -> str:
+    """`srvr`: unlike `ruok` it is never switched off, and it fails on a server that runs without serving."""
+    answer, trouble = _ask(host, port, timeout, b"srvr")
+    if trouble or answer.startswith(b"Zookeeper version"):
+        return trouble
+    return f"it answered srvr with {answer[:80]!r}"
+
+
+def _redis_options(persistent: bool) -> list[str]:  # noqa: FBT001 - the shape of Image.command
+    return ["--save", "", "--appendonly", "yes" if persistent else "no"]
+
+
+def _prepare_redis(directory: Path, port: int, persistent: bool) -> Sequence[str]:  # noqa: FBT001
+    place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(directory)]
+    return ["redis-server", *place, *_redis_options(persistent)]
+
+
+def find_redis() -> Prepare | str:
+    """redis-server on the PATH."""
+    return _prepare_redis if shutil.which("redis-server") else "no redis-server on the PATH"
+
+
+_ZOOKEEPER_FLAGS = (
+    "-Xmx256m",
+    "-Dzookeeper.extendedTypesEnabled=true",  # container and TTL nodes
+    "-Dzookeeper.forceSync=no",
+)
+_QUICK_START_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true")
+_DEBIAN_JARS = Path("/usr/share/java")
+
+
+def _java() -> str | None:
+    home = os.environ.get("JAVA_HOME")
+    inside = Path(home, "bin", "java") if home else None
+    return str(inside) if inside and inside.exists() else shutil.which("java")
+
+
+def _zookeeper_jars() -> str:
+    """The class path of a server: a distribution named by ZOOKEEPER_HOME, or Debian's package."""
+    home = os.environ.get("ZOOKEEPER_HOME")
+    if home and any(Path(home, "lib").glob("zookeeper-*.jar")):
+        return f"{home}/lib/*"
+    if (_DEBIAN_JARS / "zookeeper.jar").exists():
+        # Its manifest names the other jars, all but one that writes the log.
+        return f"{_DEBIAN_JARS}/zookeeper.jar:{_DEBIAN_JARS}/slf4j-simple.jar"
+    return ""
+
+
+def find_zookeeper() -> Prepare | str:
+    """A Java runtime and the server's jars."""
+    java, jars = _java(), _zookeeper_jars()
+    missing = [
+        text
+        for text, found in (
+            ("no java on the PATH or in JAVA_HOME", java),
+            (f"no ZooKeeper jars in ZOOKEEPER_HOME/lib or {_DEBIAN_JARS}", jars),
+        )
+        if not found
+    ]
+    if java is None or missing:
+        return " and ".join(missing)
+
+    def prepare(directory: Path, port: int, _: bool) -> Sequence[str]:  # noqa: FBT001
+        configuration = directory / "zoo.cfg"
+        configuration.write_text(_ZOOKEEPER_CONFIGURATION.format(directory=directory, port=port))
+        main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+        return [java, *_ZOOKEEPER_FLAGS, *_QUICK_START_FLAGS, "-cp", jars, main, str(configuration)]
+
+    return prepare
+
+
+_ZOOKEEPER_CONFIGURATION = """\
+tickTime=500
+initLimit=10
+syncLimit=5
+minSessionTimeout=1000
+maxClientCnxns=0
+dataDir={directory}/data
+clientPort={port}
+clientPortAddress=127.0.0.1
+admin.enableServer=false
+4lw.commands.whitelist=*
+"""
+
+PRODUCTS: Mapping[str, Product] = {
+    "redis": Product(
+        name="redis",
+        port=6379,
+        package="redis-server",
+        image=Image(
+            name="redis:latest",
+            port=6379,
+            command=lambda persistent: [
+                *("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no"),  # noqa: S104 - a container
+                *_redis_options(persistent),
+            ],
+        ),
+        probe=probe_redis,
+        local=find_redis,
+    ),
+    "zookeeper": Product(
+        name="zookeeper",
+        port=2181,
+        package="zookeeper default-jre-headless",
+        image=Image(
+            name="zookeeper:3.8",
+            port=2181,
+            command=lambda _: None,
+            environment={
+                "JDK_JAVA_OPTIONS": " ".join(_ZOOKEEPER_FLAGS),
+                "ZOO_TICK_TIME": "500",
+                "ZOO_MAX_CLIENT_CNXNS": "0",
+                "ZOO_ADMINSERVER_ENABLED": "false",
+                "ZOO_4LW_COMMANDS_WHITELIST": "*",
+                "ZOO_CFG_EXTRA": "minSessionTimeout=1000",
+            },
+        ),
+        probe=probe_zookeeper,
+        local=find_zookeeper,
+    ),
+}
