@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import threading
 
-_START = 1_000.0
+_SECOND = 1_000_000_000
+_START = 1_000 * _SECOND
 _START_WALL_MS = 1_700_000_000_000
 
 
@@ -18,19 +19,20 @@ class ManualClock:
     """
 
     def __init__(self) -> None:
+        # Whole nanoseconds: a hundred steps of 0.01 s are one second.
         self._now = _START
         self._lock = threading.Lock()
         self._tickets = itertools.count()
-        self._sleepers: dict[int, tuple[float, asyncio.AbstractEventLoop, asyncio.Event]] = {}
+        self._sleepers: dict[int, tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = {}
 
     def monotonic(self) -> float:
-        return self._now
+        return self._now / _SECOND
 
     def boot(self) -> float:
-        return self._now
+        return self._now / _SECOND
 
     def wall_ms(self) -> int:
-        return _START_WALL_MS + round((self._now - _START) * 1000)
+        return _START_WALL_MS + (self._now - _START) // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
@@ -39,7 +41,7 @@ class ManualClock:
         woken = asyncio.Event()
         with self._lock:
             ticket = next(self._tickets)
-            self._sleepers[ticket] = self._now + seconds, asyncio.get_running_loop(), woken
+            self._sleepers[ticket] = self._now + _nanoseconds(seconds), asyncio.get_running_loop(), woken
         try:
             await woken.wait()
         finally:
@@ -47,14 +49,14 @@ class ManualClock:
                 self._sleepers.pop(ticket, None)
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward and wake the sleepers that are due, earliest first, each on its own event loop.
+        """Move the time forward and wake the sleepers that are due, earliest first, each on its own loop.
 
         Returns at once: wait for what the sleepers do. Raises ValueError for a step back.
         """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds!r}")
         with self._lock:
-            self._now += seconds
+            self._now += _nanoseconds(seconds)
             due = sorted(
                 (until, ticket) for ticket, (until, _, _) in self._sleepers.items() if until <= self._now
             )
@@ -66,6 +68,10 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many sleep at this moment; wait for it before `advance`, or the time passes before they lie down."""
+        """How many sleep now; a sleep that begins after `advance` has all of its time before it."""
         with self._lock:
             return len(self._sleepers)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * _SECOND)
