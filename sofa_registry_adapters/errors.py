@@ -30,9 +30,19 @@ Every error says what happened, where, and what to do. None of them carries a pa
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class RegistryError(Exception):
     """The root of everything that this library raises on purpose."""
+
+    instance_ids: frozenset[str] = frozenset()
+    """The instances that it is about, where only some of a service are concerned."""
+
+    def about(self, instance_ids: frozenset[str]) -> Self:
+        """This error, said of these instances."""
+        self.instance_ids = instance_ids
+        return self
 
 
 class InvalidArgument(RegistryError, ValueError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
 import msgspec
@@ -24,13 +26,61 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
 
 
 class Source:
-    """The instances behind the newest view, by id; the owner swaps them under ``lock``."""
+    """The newest state of one service. One thread changes it; views are taken from it lazily by any.
 
-    __slots__ = ("instances", "lock")
+    A view that nobody reads costs nothing: only one that is still held when the state moves on is
+    copied out before.
+    """
 
-    def __init__(self, instances: Mapping[str, Instance] | None = None) -> None:
-        self.instances: dict[str, Instance] = dict(instances or {})
-        self.lock = threading.Lock()
+    def __init__(self, service: ServiceKey, now: Callable[[], float] | None = None) -> None:
+        self.service = service
+        self.instances: dict[str, Instance] = {}
+        self.revision = Revision()
+        self.stale = False
+        self.protected = False
+        self.confirmed = 0.0
+        self._now = now
+        self._lock = threading.Lock()
+        self._newest: weakref.ref[ServiceView] | None = None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the state still. Nothing slow and no user code runs inside."""
+        # In the child of a fork the thread that held the lock does not exist: it is then free for the taking.
+        held = self._lock.acquire(timeout=1.0)
+        try:
+            yield
+        finally:
+            if held:
+                self._lock.release()
+
+    def retire(self) -> None:
+        """Under the lock, before a change: let the newest view keep what it shows."""
+        view = self._newest and self._newest()
+        if view is not None:
+            view.take(self)
+        self._newest = None
+
+    def view(self) -> ServiceView:
+        """The newest view. Any thread."""
+        with self.locked():
+            return self.view_locked()
+
+    def view_locked(self) -> ServiceView:
+        """`view` for a caller that holds the lock."""
+        view = self._newest and self._newest()
+        if view is None:
+            view = ServiceView(
+                self.service,
+                self,
+                revision=self.revision,
+                stale=self.stale,
+                protected=self.protected,
+                confirmed=self.confirmed,
+                now=self._now,
+            )
+            self._newest = weakref.ref(view)
+        return view
 
 
 class ServiceView(Sequence[Instance]):
@@ -74,30 +124,22 @@ class ServiceView(Sequence[Instance]):
         self.confirmed = confirmed
         self._now = now
         self._available: tuple[Instance, ...] | None = None
-        self._source: Source | None = None
-        self._instances: tuple[Instance, ...] | None = None
-        if isinstance(instances, Source):
-            self._source = instances
-        else:
-            self._instances = tuple(instances)
+        self._source = instances if isinstance(instances, Source) else None
+        self._instances = () if isinstance(instances, Source) else tuple(instances)
 
     def settle(self) -> tuple[Instance, ...]:
         """The instances as a tuple, taken from the source when first asked for."""
-        instances = self._instances
-        if instances is None:
-            source = self._source
-            if source is None:
-                return self.settle()
-            with source.lock:
-                instances = self.settle_locked(source)
-        return instances
+        source = self._source
+        if source is not None:
+            with source.locked():
+                self.take(source)
+        return self._instances
 
-    def settle_locked(self, source: Source) -> tuple[Instance, ...]:
-        """`settle` for a caller that holds ``source.lock``."""
-        if self._instances is None:
+    def take(self, source: Source) -> None:
+        """`settle` for a caller that holds the source's lock."""
+        if self._source is not None:
             self._instances = tuple(source.instances.values())
             self._source = None
-        return self._instances
 
     @property
     def age(self) -> float:
@@ -166,8 +208,10 @@ class Delta:
 
     __slots__ = ("_steps",)
 
-    def __init__(self) -> None:
-        self._steps: dict[str, tuple[Instance | None, Instance | None]] = {}
+    def __init__(self, added: Iterable[Instance] = ()) -> None:
+        self._steps: dict[str, tuple[Instance | None, Instance | None]] = {
+            one.instance_id: (None, one) for one in added
+        }
 
     def add(self, name: str, before: Instance | None, after: Instance | None) -> None:
         """Note that ``name`` went from ``before`` to ``after``; None means that it was not there."""

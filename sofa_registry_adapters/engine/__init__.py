@@ -1,0 +1,1 @@
+"""The one engine behind every backend: what this process wants published, and what it watches."""

@@ -1,0 +1,408 @@
+"""The engine of one Registry: a backend, a keeper, mirrors, a bus. Everything here runs on the reactor's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sofa_registry_adapters.engine.disk import Disk, Saved, default_folder
+from sofa_registry_adapters.engine.keeper import Keeper, wait_live
+from sofa_registry_adapters.engine.link import Link
+from sofa_registry_adapters.engine.mailbox import Events, Mailbox
+from sofa_registry_adapters.engine.mirror import Mirror
+from sofa_registry_adapters.engine.publication import Publication
+from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.retry import REACHABILITY, REFUSAL
+from sofa_registry_adapters.engine.store_registry import StoreRegistry
+from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
+from sofa_registry_adapters.model.events import SnapshotFailed
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.model.views import Revision, ServiceView
+from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.options import Target
+from sofa_registry_adapters.spi.registry import RegistryBackend
+from sofa_registry_adapters.spi.worker import Worker
+
+logger = logging.getLogger("sofa_registry_adapters")
+
+SNAPSHOT_GRACE = 0.3
+"""Seconds that a first view from the registry gets before the one on disk is served."""
+SAVE_AFTER = 0.5
+"""Seconds in which changes of a service are written to disk once."""
+CLOSE_WITHIN = 2.0
+
+
+class Times(msgspec.Struct, frozen=True):
+    """The options that are times, in seconds."""
+
+    call_timeout: float
+    protection_hold: float
+    reconcile: float
+    full_read: float
+    poll: float
+    leaving: float
+
+    @classmethod
+    def of(cls, target: Target) -> Times:
+        """From the options of a target."""
+        return cls(*(target.number(name) for name in cls.__struct_fields__))
+
+
+class Engine:
+    """What a Registry does, as coroutines. Each verb is bounded by its ``timeout``, in seconds."""
+
+    def __init__(self, backend: RegistryBackend, target: Target, clock: Clock, events: Events, owner: str) -> None:
+        self.backend = backend
+        self.times = Times.of(target)
+        self.name = str(target)
+        self.owner = owner
+        self._target = target
+        self._clock = clock
+        self._events = events
+        self._link = Link(self.name, clock, events.emit)
+        self._keeper = Keeper(backend, self.times, clock, self._link, events.emit)
+        self._mirrors: dict[ServiceKey, Mirror] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._side: set[asyncio.Task[Any]] = set()
+        self._worker = Worker("sofa-registry-disk")
+        self._disk = _disk(target)
+        self._saving: dict[ServiceKey, asyncio.Task[None]] = {}
+        self._open_error: RegistryError | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    # Life.
+
+    async def start(self) -> None:
+        """Begin to connect; does not wait for it."""
+        self._keeper.start()
+        self._tasks.append(asyncio.create_task(self._connect()))
+
+    async def _connect(self) -> None:
+        attempts = 0
+        while True:
+            try:
+                async with asyncio.timeout(self.times.call_timeout):
+                    await self.backend.open()
+            except (RegistryError, TimeoutError) as error:
+                attempts += 1
+                self._link.lost(error)
+                known = isinstance(error, RegistryError) and not isinstance(error, Unavailable)
+                self._open_error = error if known and isinstance(error, RegistryError) else None
+                await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
+            else:
+                break
+        self._open_error = None
+        self._link.restored()
+        self._keeper.ready.set()
+        await self._renew()
+
+    async def _renew(self) -> None:
+        """The heartbeat, and the proof that what was published is still there."""
+        lease, within = self.backend.lease, self.backend.capabilities.detects_loss_within
+        interval = min(lease / 3 if lease else within, within / 2)
+        bound = min(self.times.call_timeout, max(lease / 3, 0.5)) if lease else self.times.call_timeout
+        failures = 0
+        while True:
+            await self._clock.sleep(REACHABILITY.delay(failures) if failures else interval)
+            try:
+                async with asyncio.timeout(bound):
+                    missing = await self.backend.renew()
+            except (RegistryError, TimeoutError) as error:
+                failures += 1
+                self._doubt(error or DeadlineExceeded(f"no answer within {bound:g} s"))
+            except Exception as error:  # a backend's bug must not end the heartbeat
+                failures += 1
+                logger.exception("renewing failed in a way that is a defect")
+                self._doubt(error)
+            else:
+                failures = 0
+                self._link.restored()
+                if missing:
+                    self._keeper.missing(missing, "the registry no longer had the record")
+
+    def _doubt(self, error: Exception) -> None:
+        self._link.lost(error)
+        for mirror in self._mirrors.values():
+            mirror.cut()
+
+    async def close(self) -> None:
+        """Withdraw everything, disconnect; within two seconds, whatever the registry does."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        for mirror in self._mirrors.values():
+            for mailbox in tuple(mirror.mailboxes):
+                mailbox.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN * 0.6):
+                await self._withdraw_all()
+        await self._flush()
+        await stop_tasks(*self._tasks)
+        await self._keeper.stop()
+        await asyncio.gather(*(mirror.stop() for mirror in self._mirrors.values()))
+        await stop_tasks(*self._side)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN * 0.3):
+                await self.backend.close()
+        self._worker.stop()
+
+    async def _withdraw_all(self) -> None:
+        pending = [self._keeper.withdraw(one) for one in self._keeper.publications()]
+        if pending and self._keeper.ready.is_set() and self._link.up:
+            await asyncio.gather(*pending)
+
+    async def _ready(self, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._keeper.ready.is_set():
+                    if self._open_error is not None:
+                        raise self._open_error
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(0.05):
+                            await self._keeper.ready.wait()
+        except TimeoutError:
+            cause = self._link.error
+            raise Unavailable(f"{self.name} cannot be reached within {timeout:g} s: {cause}") from cause
+
+    # Publishing.
+
+    async def publish(
+        self, service: ServiceKey, instances: tuple[Instance, ...], timeout: float, *, required: bool
+    ) -> Publication:
+        """Want the instances in the registry. If ``required``, all or nothing within ``timeout``."""
+        started = self._clock.wall_ms()
+        mine = tuple(
+            msgspec.structs.replace(one, started=one.started or started, owner=self.owner) for one in instances
+        )
+        publication = Publication(service, mine)
+        self._keeper.add(publication)
+        if not required:
+            return publication
+        try:
+            if self._open_error is not None:
+                raise self._open_error
+            await self._wait_live(publication, timeout)
+        except BaseException:
+            self._keeper.withdraw(publication, told=False)
+            raise
+        return publication
+
+    async def _wait_live(self, publication: Publication, timeout: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout
+        if not self._keeper.ready.is_set():
+            await self._ready(timeout)
+        await wait_live(publication, max(0.0, deadline - asyncio.get_running_loop().time()))
+
+    async def wait_live(self, publication: Publication, timeout: float) -> None:
+        """Until the registration is live as it is wanted now."""
+        await self._wait_live(publication, timeout)
+
+    async def update(self, publication: Publication, fields: Mapping[str, Any], timeout: float) -> None:
+        """Want other values; they stay wanted when ``timeout`` strikes before they are written."""
+        changed = tuple(msgspec.structs.replace(one, **fields).checked() for one in publication.instances)
+        self._keeper.replace(publication, changed)
+        await self._wait_live(publication, timeout)
+
+    async def withdraw(self, publication: Publication, timeout: float) -> None:
+        """Want the registration gone, and wait for the confirmation. It stays wanted after ``timeout``."""
+        done = self._keeper.withdraw(publication)
+        try:
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(done)
+        except TimeoutError:
+            raise Unavailable(
+                f"{self.name} has not confirmed within {timeout:g} s that {publication.service} is gone; "
+                "it will be withdrawn as soon as the registry answers"
+            ) from self._link.error
+
+    def abandon(self, publication: Publication) -> None:
+        """Withdraw what nobody got a handle of."""
+        self._keeper.withdraw(publication, told=False)
+
+    # Watching.
+
+    def peek(self, service: ServiceKey) -> ServiceView | None:
+        """The view of a service that is watched already. Any thread; no I/O."""
+        mirror = self._mirrors.get(service)
+        return mirror.view() if mirror is not None and mirror.known.is_set() else None
+
+    async def lookup(self, service: ServiceKey, timeout: float) -> ServiceView:
+        """The instances now; without the registry the last known good, stale."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        mirror = self._mirrors.get(service)
+        if mirror is not None:
+            await self._first_view(mirror, timeout)
+            return mirror.view()
+        try:
+            await self._ready(timeout)
+            async with asyncio.timeout(max(0.0, deadline - asyncio.get_running_loop().time())):
+                found = await self.backend.lookup(service)
+        except (RegistryError, TimeoutError) as error:
+            return await self._lookup_on_disk(service, timeout, error)
+        instances = [one for one in found.instances if one.state == "up"] if found else []
+        return ServiceView(service, instances, revision=found.revision if found else Revision())
+
+    async def _lookup_on_disk(self, service: ServiceKey, timeout: float, error: Exception) -> ServiceView:
+        saved = await self._load(service)
+        if saved is None:
+            if isinstance(error, RegistryError):
+                raise error
+            raise DeadlineExceeded(f"no answer about {service} from {self.name} within {timeout:g} s") from error
+        confirmed = self._clock.monotonic() - self._age(saved)
+        return ServiceView(service, saved.instances, stale=True, confirmed=confirmed, now=self._clock.monotonic)
+
+    async def attach(self, service: ServiceKey, timeout: float, *, required: bool) -> Mailbox:
+        """Follow the service; its first view is there, or, unless ``required``, comes later."""
+        mirror = self._mirrors.get(service)
+        if mirror is None:
+            mirror = self._follow(service)
+        mailbox = Mailbox(mirror.source, self._forget_soon(mirror), known=mirror.known.is_set())
+        mirror.mailboxes.append(mailbox)
+        try:
+            if required or self._disk is not None:
+                await self._first_view(mirror, timeout if required else min(timeout, SNAPSHOT_GRACE * 2))
+        except BaseException as error:
+            if not required and isinstance(error, RegistryError):
+                return mailbox
+            mailbox.close()
+            raise
+        return mailbox
+
+    def _follow(self, service: ServiceKey) -> Mirror:
+        events = self._events
+        mirror = Mirror(service, self.backend, self.times, self._clock, events.emit, events.wanted)
+        mirror.changed = self._save_soon
+        self._mirrors[service] = mirror
+        self._aside(self._start_mirror(mirror))
+        return mirror
+
+    async def _start_mirror(self, mirror: Mirror) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SNAPSHOT_GRACE):
+                await self._keeper.ready.wait()
+        if not self._keeper.ready.is_set():
+            await self._preload(mirror)
+            await self._keeper.ready.wait()
+        mirror.start()
+        failed = asyncio.create_task(mirror.failed.wait())
+        known = asyncio.create_task(mirror.known.wait())
+        try:
+            await asyncio.wait((failed, known), timeout=SNAPSHOT_GRACE, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop_tasks(failed, known)
+        await self._preload(mirror)
+
+    async def _preload(self, mirror: Mirror) -> None:
+        if mirror.known.is_set():
+            return
+        saved = await self._load(mirror.service)
+        if saved is not None:
+            mirror.preload(saved.instances, self._age(saved))
+
+    async def _first_view(self, mirror: Mirror, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await mirror.known.wait()
+        except TimeoutError:
+            cause = mirror.error or self._open_error or self._link.error
+            raise Unavailable(
+                f"nothing is known of {mirror.service} after {timeout:g} s: {self.name} gave no answer"
+                + (f" ({cause})" if cause else "")
+            ) from cause
+
+    def _forget_soon(self, mirror: Mirror) -> Callable[[Mailbox], None]:
+        loop = asyncio.get_running_loop()
+
+        def forget(mailbox: Mailbox) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._detach, mirror, mailbox)
+
+        return forget
+
+    def _detach(self, mirror: Mirror, mailbox: Mailbox) -> None:
+        if mailbox in mirror.mailboxes:
+            mirror.mailboxes.remove(mailbox)
+        if mirror.mailboxes or self._mirrors.get(mirror.service) is not mirror or self._closing is not None:
+            return
+        del self._mirrors[mirror.service]
+        if isinstance(self.backend, StoreRegistry):
+            self.backend.forget(mirror.service)
+        self._aside(mirror.stop())
+
+    async def services(self, timeout: float) -> Sequence[ServiceKey]:
+        """The services that have an instance."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        await self._ready(timeout)
+        try:
+            async with asyncio.timeout(max(0.0, deadline - asyncio.get_running_loop().time())):
+                return await self.backend.services()
+        except RegistryError:
+            raise
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer from {self.name} within {timeout:g} s") from None
+
+    def _aside(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
+
+    # Disk.
+
+    def _age(self, saved: Saved) -> float:
+        return max(0.0, (self._clock.wall_ms() - saved.saved) / 1000)
+
+    async def _load(self, service: ServiceKey) -> Saved | None:
+        if self._disk is None:
+            return None
+        try:
+            return await self._worker.run(self._disk.load, service)
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self._events.emit(SnapshotFailed(service, str(error)))
+            return None
+
+    def _save_soon(self, mirror: Mirror) -> None:
+        if self._disk is not None and mirror.service not in self._saving and self._closing is None:
+            self._saving[mirror.service] = asyncio.create_task(self._save_later(mirror))
+
+    async def _save_later(self, mirror: Mirror) -> None:
+        try:
+            await asyncio.sleep(SAVE_AFTER)
+        finally:
+            self._saving.pop(mirror.service, None)
+        await self._save(mirror)
+
+    async def _save(self, mirror: Mirror) -> None:
+        view = mirror.view()
+        if self._disk is None or view.stale:
+            return
+        try:
+            await self._worker.run(self._disk.save, mirror.service, view.settle(), self._clock.wall_ms())
+        except (OSError, ValueError, msgspec.MsgspecError) as error:
+            self._events.emit(SnapshotFailed(mirror.service, str(error)))
+
+    async def _flush(self) -> None:
+        waiting = list(self._saving.items())
+        await stop_tasks(*(task for _, task in waiting))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN * 0.05):
+                for service, _ in waiting:
+                    if (mirror := self._mirrors.get(service)) is not None:
+                        await self._save(mirror)
+
+
+def _disk(target: Target) -> Disk | None:
+    folder = target.text("snapshot")
+    if folder == "off":
+        return None
+    registry = f"{target.scheme}://{target.addresses}{target.path}?{target.text('namespace')}&{target.text('layout')}"
+    return Disk(Path(folder).expanduser() if folder else default_folder(), registry)
+

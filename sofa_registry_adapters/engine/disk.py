@@ -1,0 +1,109 @@
+"""The last known good view of each service on disk, for a start without the registry.
+
+One file a service, replaced atomically and checksummed: a reader finds the old one or the new one, whole. Files are
+0600 in a folder that is 0700, no symbolic link is followed, and nobody else's file is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+
+VERSION = 1
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+class Saved(msgspec.Struct):
+    """A view as it was saved: when, in milliseconds since 1970, and what was in it."""
+
+    v: int
+    service: str
+    saved: int
+    instances: list[Instance]
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, dict) else str(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode = msgspec.json.Decoder(Saved, dec_hook=lambda kind, value: kind(value)).decode
+
+
+def default_folder() -> Path:
+    """The user's cache folder for snapshots."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "sofa-registry"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sofa-registry"
+
+
+class Disk:
+    """The snapshots of one registry. Blocking: call it on a worker thread. Raises OSError and ValueError."""
+
+    def __init__(self, folder: Path, registry: str) -> None:
+        self._folder = folder
+        self._registry = registry
+
+    def _path(self, service: ServiceKey) -> Path:
+        digest = hashlib.sha256(f"{self._registry}\n{service}".encode()).hexdigest()
+        return self._folder / f"{digest[:40]}.json"
+
+    def save(self, service: ServiceKey, instances: Sequence[Instance], saved: int) -> None:
+        """Replace the snapshot of the service."""
+        body = _encode(Saved(VERSION, str(service), saved, list(instances)))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_folder()
+        handle, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(self._path(service))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+
+    def load(self, service: ServiceKey) -> Saved | None:
+        """The snapshot of the service; None if there is none. A damaged one raises ValueError."""
+        path = self._path(service)
+        try:
+            handle = os.open(path, os.O_RDONLY | _NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(handle, "rb") as file:
+            self._check_owner(os.fstat(handle), path)
+            digest, _, body = file.read().partition(b"\n")
+        if hashlib.sha256(body).hexdigest().encode() != digest:
+            raise ValueError(f"the snapshot {path} is damaged; it is ignored")
+        found = _decode(body)
+        if found.v != VERSION or found.service != str(service):
+            raise ValueError(f"the snapshot {path} is of another version or service; it is ignored")
+        return found
+
+    def _check_folder(self) -> None:
+        status = self._folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise PermissionError(f"{self._folder} is not a folder of its own")
+        self._check_owner(status, self._folder)
+        if status.st_mode & 0o077:
+            self._folder.chmod(0o700)
+
+    @staticmethod
+    def _check_owner(status: os.stat_result, path: Path) -> None:
+        if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to another user; it is not used")
+
+

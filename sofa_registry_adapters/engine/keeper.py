@@ -1,0 +1,317 @@
+"""What this process wants to be in the registry, and the tasks that keep making it true, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from sofa_registry_adapters.engine.link import Link
+from sofa_registry_adapters.engine.publication import Publication
+from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
+from sofa_registry_adapters.errors import (
+    AlreadyPublished,
+    Conflict,
+    DeadlineExceeded,
+    InvalidArgument,
+    RegistryError,
+    Unavailable,
+)
+from sofa_registry_adapters.model.events import (
+    Event,
+    Published,
+    RegistrationConflict,
+    RegistrationLost,
+    RegistrationRefused,
+    Withdrawn,
+)
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.registry import RegistryBackend, Wanted
+
+logger = logging.getLogger("sofa_registry_adapters")
+
+BATCH = 500
+"""Instances for which an exchange may take one call time-out."""
+
+
+class Pace(Protocol):
+    """The times a keeper keeps, in seconds."""
+
+    call_timeout: float
+    leaving: float
+
+
+class _Leaving(msgspec.Struct):
+    instance: Instance
+    due: float
+
+
+class _Service:
+    """Everything the keeper knows about one service."""
+
+    def __init__(self) -> None:
+        self.publications: list[Publication] = []
+        self.leaving: dict[str, _Leaving] = {}
+        self.gone: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        self.dirty = False
+        self.due = 0.0
+        self.attempts = 0
+
+    def wanted(self) -> tuple[Instance, ...]:
+        """What should be in the registry: what is published, and what is marked on its way out."""
+        ids = {name for one in self.publications for name in one.ids}
+        kept = (one.instance for name, one in self.leaving.items() if name not in ids)
+        return (*(instance for one in self.publications for instance in one.instances), *kept)
+
+    def idle(self) -> bool:
+        """Whether there is nothing left to remember."""
+        return not (self.publications or self.leaving or self.gone or self.dirty)
+
+
+class Keeper:
+    """Desired state and the task that announces it. Lives on the engine's loop."""
+
+    def __init__(
+        self, backend: RegistryBackend, pace: Pace, clock: Clock, link: Link, emit: Callable[[Event], None]
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set once the backend is open."""
+        self._backend = backend
+        self._pace = pace
+        self._clock = clock
+        self._link = link
+        self._emit = emit
+        self._services: dict[ServiceKey, _Service] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    def start(self) -> None:
+        """Begin to announce."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Announce no more."""
+        await stop_tasks(self._task)
+
+    # What callers want.
+
+    def add(self, publication: Publication) -> None:
+        """Want these instances to be in the registry. Raises `AlreadyPublished`."""
+        service = self._services.setdefault(publication.service, _Service())
+        for other in service.publications:
+            if twice := other.ids & publication.ids:
+                raise AlreadyPublished(
+                    f"{publication.service} is already published here with the id {sorted(twice)[0]!r}: "
+                    "update that registration, or give another instance_id"
+                )
+        service.publications.append(publication)
+        for name in publication.ids:
+            service.leaving.pop(name, None)
+        self._soil(publication.service)
+
+    def replace(self, publication: Publication, instances: tuple[Instance, ...]) -> None:
+        """Want these values from now on; the ids are the same."""
+        publication.instances = instances
+        publication.become(publication.state, settled=False)
+        self._soil(publication.service)
+
+    def withdraw(self, publication: Publication, *, told: bool = True) -> asyncio.Future[None]:
+        """Want the instances to be gone; done once the registry confirmed it. Never undone by a recovery."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        service = self._services.get(publication.service)
+        if service is None or publication not in service.publications:
+            done.set_result(None)
+            return done
+        service.publications.remove(publication)
+        if told and publication.state == "live" and self._backend.capabilities.announces_withdrawal:
+            due = self._clock.monotonic() + self._pace.leaving
+            for one in publication.instances:
+                service.leaving[one.instance_id] = _Leaving(msgspec.structs.replace(one, state="leaving"), due)
+        publication.become("withdrawn")
+        if publication.attempted:
+            service.gone.append((publication.ids, done))
+        else:
+            done.set_result(None)
+        self._soil(publication.service)
+        return done
+
+    def missing(self, services: Iterable[ServiceKey], reason: str) -> None:
+        """The registry lost records of these services: publish them again."""
+        for key in services:
+            service = self._services.get(key)
+            if service is None:
+                continue
+            for publication in service.publications:
+                if publication.state == "live":
+                    publication.become("lost", Unavailable(reason), settled=False)
+                    self._emit(RegistrationLost(key, tuple(publication.ids), reason))
+            self._soil(key)
+
+    def publications(self) -> list[Publication]:
+        """All that is wanted."""
+        return [one for service in self._services.values() for one in service.publications]
+
+    def _soil(self, key: ServiceKey) -> None:
+        service = self._services[key]
+        service.dirty, service.due, service.attempts = True, 0.0, 0
+        self._wake.set()
+
+    # Making it true.
+
+    async def _run(self) -> None:
+        await self.ready.wait()
+        while True:
+            now = self._clock.monotonic()
+            self._expire_marks(now)
+            batch = [key for key, one in self._services.items() if one.dirty and one.due <= now]
+            if batch:
+                await self._announce(batch)
+            else:
+                await self._wait(now)
+
+    def _expire_marks(self, now: float) -> None:
+        for service in self._services.values():
+            over = [name for name, one in service.leaving.items() if one.due <= now and not service.dirty]
+            for name in over:
+                del service.leaving[name]
+                service.dirty, service.due = True, 0.0
+
+    async def _wait(self, now: float) -> None:
+        """Until somebody wants something, or the next mark or retry is due."""
+        dues = [one.due for service in self._services.values() for one in service.leaving.values()]
+        dues += [service.due for service in self._services.values() if service.dirty]
+        self._wake.clear()
+        if not dues:
+            await self._wake.wait()
+            return
+        sleeping = asyncio.create_task(self._clock.sleep(max(0.0, min(dues) - now)))
+        waking = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop_tasks(sleeping, waking)
+
+    async def _announce(self, batch: list[ServiceKey]) -> None:
+        wanted = {key: service.wanted() for key, service in self._services.items()}
+        sent: dict[ServiceKey, list[tuple[Publication, tuple[Instance, ...]]]] = {}
+        for key in batch:
+            service = self._services[key]
+            service.dirty = False
+            sent[key] = [(one, one.instances) for one in service.publications]
+            for one in service.publications:
+                one.attempted = True
+        size = sum(len(wanted[key]) for key in batch)
+        try:
+            # One call time-out for each batch that the backend may make of it, and one to spare.
+            async with asyncio.timeout(self._pace.call_timeout * (2 + size // BATCH)):
+                errors = await self._backend.announce(Wanted(wanted), batch)
+        except (RegistryError, TimeoutError) as error:
+            await self._failed(batch, error)
+        except Exception as error:  # a backend's bug must not end the keeper
+            logger.exception("the backend failed in a way that is a defect")
+            await self._failed(batch, error)
+        else:
+            self._failures = 0
+            self._link.restored()
+            self._settle(sent, errors)
+
+    async def _failed(self, batch: list[ServiceKey], error: Exception) -> None:
+        """Nothing can be said: all of it is made again, soon, for ever."""
+        self._failures += 1
+        self._link.lost(error)
+        for key in batch:
+            service = self._services[key]
+            service.dirty = True
+            for publication in service.publications:
+                if not publication.settled or publication.state != "live":
+                    publication.become(publication.state, error, settled=False)
+        await self._clock.sleep(REACHABILITY.delay(self._failures))
+
+    def _settle(
+        self,
+        sent: Mapping[ServiceKey, list[tuple[Publication, tuple[Instance, ...]]]],
+        errors: Mapping[ServiceKey, RegistryError],
+    ) -> None:
+        for key, pairs in sent.items():
+            error = errors.get(key)
+            if error is not None:
+                self._refused(key, error)
+            for publication, instances in pairs:
+                concerned = error is not None and (not error.instance_ids or error.instance_ids & publication.ids)
+                if publication.state != "withdrawn" and not concerned and publication.instances is instances:
+                    self._succeeded(publication)
+            if error is None or error.instance_ids:
+                self._finish(key, error.instance_ids if error is not None else frozenset())
+            if self._services[key].idle():
+                del self._services[key]
+
+    def _succeeded(self, publication: Publication) -> None:
+        was = publication.state
+        publication.become("live")
+        if was != "live":
+            self._emit(Published(publication.service, tuple(publication.ids)))
+
+    def _finish(self, key: ServiceKey, unsettled: frozenset[str]) -> None:
+        """Tell those who wait for a withdrawal that the registry confirmed it."""
+        service = self._services[key]
+        open_ids = service.leaving.keys() | unsettled
+        for ids, done in [one for one in service.gone if not one[0] & open_ids]:
+            service.gone.remove((ids, done))
+            if not done.done():
+                done.set_result(None)
+            self._emit(Withdrawn(key, tuple(ids)))
+
+    def _refused(self, key: ServiceKey, error: RegistryError) -> None:
+        service = self._services[key]
+        service.attempts += 1
+        schedule = CONFLICT if isinstance(error, Conflict) else REACHABILITY if isinstance(error, Unavailable) else REFUSAL
+        if not service.dirty:
+            service.dirty, service.due = True, self._clock.monotonic() + schedule.delay(service.attempts)
+        for publication in service.publications:
+            if error.instance_ids and not error.instance_ids & publication.ids:
+                continue
+            was = publication.state
+            if isinstance(error, Conflict):
+                publication.become("conflict", error)
+                if was != "conflict":
+                    logger.warning("%s: %s", key, error)
+                    self._emit(RegistrationConflict(key, tuple(publication.ids), str(error)))
+            else:
+                settled = not isinstance(error, Unavailable)
+                publication.become(was if was != "live" else "lost", error, settled=settled)
+                if settled and service.attempts == 1:
+                    logger.warning("%s is refused: %s", key, error)
+                    self._emit(RegistrationRefused(key, str(error)))
+
+
+def refusal(publication: Publication) -> RegistryError | None:
+    """Why the registry said no, if it has."""
+    error = publication.last_error
+    refused = publication.settled and publication.state != "live" and isinstance(error, RegistryError)
+    return error if refused and not isinstance(error, Unavailable) else None
+
+
+async def wait_live(publication: Publication, timeout: float) -> None:
+    """Until the registry has the instances as they are wanted now. Raises what it said instead."""
+
+    def decided() -> bool:
+        return publication.settled
+
+    try:
+        async with asyncio.timeout(timeout):
+            await publication.until(decided)
+    except TimeoutError:
+        cause = publication.last_error
+        why = f": {cause}" if cause is not None else ""
+        raise DeadlineExceeded(f"{publication.service} is not in the registry after {timeout:g} s{why}") from cause
+    if (error := refusal(publication)) is not None:
+        raise error
+    if publication.state == "withdrawn":
+        raise InvalidArgument(f"{publication.service} was withdrawn")

@@ -1,0 +1,43 @@
+"""Whether the registry can be reached, said once for each incident."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from sofa_registry_adapters.model.events import BackendLost, BackendRestored, Event
+from sofa_registry_adapters.spi.clock import Clock
+
+logger = logging.getLogger("sofa_registry_adapters")
+
+
+class Link:
+    """One warning and one event when the registry is lost, one of each when it is back."""
+
+    def __init__(self, backend: str, clock: Clock, emit: Callable[[Event], None]) -> None:
+        self.error: BaseException | None = None
+        self._backend = backend
+        self._clock = clock
+        self._emit = emit
+        self._since: float | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the last exchange was answered."""
+        return self._since is None
+
+    def lost(self, error: BaseException) -> None:
+        """An exchange failed because the registry could not be reached."""
+        self.error = error
+        if self._since is None:
+            self._since = self._clock.monotonic()
+            logger.warning("the registry %s is lost, the last known good is served: %s", self._backend, error)
+            self._emit(BackendLost(self._backend, str(error)))
+
+    def restored(self) -> None:
+        """An exchange was answered."""
+        if self._since is not None:
+            seconds = self._clock.monotonic() - self._since
+            self._since = None
+            logger.warning("the registry %s answers again after %.1f s", self._backend, seconds)
+            self._emit(BackendRestored(self._backend, seconds))

@@ -1,0 +1,313 @@
+"""One watched service: a copy that follows the registry in O(changes) and outlives its faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
+
+from sofa_registry_adapters.engine.mailbox import Mailbox
+from sofa_registry_adapters.engine.protection import Protection
+from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.retry import REACHABILITY
+from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
+from sofa_registry_adapters.model.events import (
+    Event,
+    InstancesChanged,
+    ProtectionEnded,
+    ProtectionStarted,
+    RecordRejected,
+)
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.model.views import Delta, InstancesChange, Revision, ServiceView, Source
+from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.registry import Patch, RegistryBackend, Rejected, Snapshot
+
+logger = logging.getLogger("sofa_registry_adapters")
+
+T = TypeVar("T")
+REPEAT_AFTER = 60.0
+"""Seconds before the same rejected record is reported again."""
+
+
+class Pace(Protocol):
+    """The times a mirror keeps, in seconds."""
+
+    call_timeout: float
+    protection_hold: float
+    reconcile: float
+    full_read: float
+    poll: float
+
+
+class Mirror:
+    """The copy, its task, and the mailboxes of those who want to know. Lives on the engine's loop."""
+
+    def __init__(
+        self,
+        service: ServiceKey,
+        backend: RegistryBackend,
+        pace: Pace,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        wants: Callable[[type[Event]], bool],
+    ) -> None:
+        self.service = service
+        self.source = Source(service, clock.monotonic)
+        self.known = asyncio.Event()
+        self.failed = asyncio.Event()
+        self.error: BaseException | None = None
+        self.changed: Callable[[Mirror], None] | None = None
+        self.mailboxes: list[Mailbox] = []
+        self._backend = backend
+        self._pace = pace
+        self._clock = clock
+        self._emit = emit
+        self._wants = wants
+        self._protection = Protection(pace.protection_hold)
+        self._live = False
+        self._era = 0
+        self._last: Revision | None = None
+        self._reported: dict[str, float] = {}
+        self._stream: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._held = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to follow the registry."""
+        for work in (self._follow, self._reconcile, self._confirm):
+            self._tasks.append(asyncio.create_task(work()))
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        await stop_tasks(*self._tasks, self._stream)
+
+    def view(self) -> ServiceView:
+        """The newest view. Any thread; no I/O."""
+        return self.source.view()
+
+    def cut(self) -> None:
+        """The connection is in doubt: open the watch again."""
+        if self._live and self._stream is not None:
+            self._stream.cancel()
+
+    def preload(self, instances: Iterable[Instance], age: float) -> None:
+        """Start from a view saved ``age`` seconds ago, unless the registry was faster."""
+        if self.known.is_set():
+            return
+        source = self.source
+        with source.locked():
+            source.retire()
+            source.instances = {one.instance_id: one for one in instances}
+            source.stale = True
+            source.confirmed = self._clock.monotonic() - age
+            delta = Delta(source.instances.values())
+            for mailbox in self.mailboxes:
+                mailbox.put_locked(delta, flags=True)
+        self.known.set()
+        self._nudge()
+
+    async def _follow(self) -> None:
+        failures = 0
+        while True:
+            self._live = False
+            self._stream = asyncio.create_task(self._watch() if self._backend.capabilities.push else self._poll())
+            try:
+                await asyncio.wait((self._stream,))
+            finally:
+                await stop_tasks(self._stream)
+            failures = 1 if self._live else failures + 1
+            self._live = False
+            self._note_failure(self._stream, failures)
+            await self._clock.sleep(REACHABILITY.delay(failures))
+
+    def _note_failure(self, stream: asyncio.Task[None], failures: int) -> None:
+        error = Unavailable("the watch was cut") if stream.cancelled() else stream.exception()
+        self.error = error or Unavailable("the watch ended")
+        self.failed.set()
+        if not isinstance(self.error, RegistryError):
+            logger.error("the watch of %s failed in a way that is a defect", self.service, exc_info=self.error)
+        # A watch that comes back at the first attempt was never out of step for long enough to say so.
+        if failures > 1 and self.known.is_set():
+            self._flag(stale=True)
+
+    async def _watch(self) -> None:
+        async with contextlib.aclosing(self._backend.watch(self.service)) as updates:  # type: ignore[type-var]
+            update = await self._bounded(anext(updates))
+            while True:
+                self._live = True
+                self._apply(update)
+                update = await anext(updates)
+
+    async def _poll(self) -> None:
+        while True:
+            found = await self._bounded(self._backend.lookup(self.service, self._last))
+            self._live = True
+            self._apply(found) if found is not None else self._flag(stale=False)
+            await self._clock.sleep(self._pace.poll)
+
+    async def _bounded(self, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._pace.call_timeout):
+                return await answer
+        except RegistryError:
+            raise
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer about {self.service} within {self._pace.call_timeout:g} s") from None
+
+    async def _reconcile(self) -> None:
+        """Compare with the registry now and then: servers lose events, too."""
+        full = self._clock.monotonic() + self._pace.full_read
+        while True:
+            await self._clock.sleep(self._pace.reconcile * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+            if not self._live or self._last is None:
+                continue
+            now = self._clock.monotonic()
+            known = None if now >= full else self._last
+            full = now + self._pace.full_read if known is None else full
+            with contextlib.suppress(RegistryError):
+                found = await self._bounded(self._backend.lookup(self.service, known))
+                if found is not None and self._live:
+                    self._compare(found)
+
+    def _compare(self, found: Snapshot) -> None:
+        last = self._last
+        if last is None or found.revision.epoch != last.epoch or found.revision.counter < last.counter:
+            # Either the store is another one by now, or a patch overtook the read: a fresh watch tells.
+            self.cut()
+            return
+        self._apply(found)
+
+    async def _confirm(self) -> None:
+        """End a hold: after its time, with a second read that finds the same loss."""
+        while True:
+            await self._held.wait()
+            due = self._protection.due(self._clock.monotonic())
+            if due is None:
+                self._held.clear()
+                continue
+            await self._clock.sleep(max(due, 0.01))
+            if self._protection.due(self._clock.monotonic()) != 0.0:
+                continue
+            try:
+                found = await self._bounded(self._backend.lookup(self.service))
+            except RegistryError:
+                await self._clock.sleep(REACHABILITY.delay(5))
+                continue
+            self._release(found)
+
+    def _release(self, found: Snapshot | None) -> None:
+        present = {one.instance_id for one in found.instances if one.state == "up"} if found else set()
+        lost = [name for name in self._protection.held if name not in present]
+        for name in list(self._protection.held):
+            self._protection.returned(name)
+        self._change({}, lost, self._last)
+        self._emit(ProtectionEnded(self.service, confirmed=bool(lost)))
+
+    def _apply(self, update: Snapshot | Patch) -> None:
+        last = self._last
+        same = last is not None and last.epoch == update.revision.epoch
+        if last is not None and same and update.revision.counter < last.counter:
+            if isinstance(update, Patch):
+                return
+            # The product went back: it was wiped or restored.
+            self._era += 1
+        first = not self.known.is_set() or (self.source.stale and self._last is None)
+        self._last = update.revision
+        changed = {one.instance_id: one for one in (update.instances if isinstance(update, Snapshot) else update.changed)}
+        visible = self.source.instances
+        if isinstance(update, Snapshot):
+            gone: list[str] = [name for name in visible if name not in changed]
+        else:
+            gone = [name for name in update.removed if name in visible]
+        marked = [name for name, one in changed.items() if one.state == "leaving"]
+        fresh = {name: one for name, one in changed.items() if one.state == "up" and visible.get(name) != one}
+        self._settle(changed, marked, gone, fresh, first=first)
+        self._report(update.rejected)
+
+    def _settle(
+        self,
+        changed: dict[str, Instance],
+        marked: list[str],
+        gone: list[str],
+        fresh: dict[str, Instance],
+        *,
+        first: bool,
+    ) -> None:
+        protection, before = self._protection, bool(self._protection.held)
+        for name in changed:
+            protection.returned(name)
+        passed, held = (gone, []) if first else protection.sort(gone, self.source.instances, self._clock.monotonic())
+        left = [name for name in marked if name in self.source.instances]
+        self._change(fresh, [*left, *passed], self._last)
+        if held and not before:
+            self._emit(ProtectionStarted(self.service, tuple(held)))
+        if before and not protection.held:
+            self._emit(ProtectionEnded(self.service, confirmed=False))
+        if protection.held:
+            self._held.set()
+
+    def _change(self, fresh: dict[str, Instance], gone: Iterable[str], revision: Revision | None) -> None:
+        """Bring the copy to its next state and let everybody know."""
+        source, delta = self.source, Delta()
+        protected = bool(self._protection.held)
+        with source.locked():
+            source.retire()
+            for name in gone:
+                delta.add(name, source.instances.pop(name, None), None)
+            for name, one in fresh.items():
+                delta.add(name, source.instances.get(name), one)
+                source.instances[name] = one
+            flags = source.stale or source.protected != protected
+            source.stale, source.protected = False, protected
+            source.confirmed = self._clock.monotonic()
+            if revision is not None:
+                source.revision = self._dated(revision)
+            first = not self.known.is_set()
+            for mailbox in self.mailboxes:
+                mailbox.put_locked(delta, flags=flags or first)
+        self.known.set()
+        if delta or flags or first:
+            self._nudge()
+            self._tell(delta)
+
+    def _dated(self, revision: Revision) -> Revision:
+        return Revision(f"{revision.epoch}#{self._era}", revision.counter) if self._era else revision
+
+    def _tell(self, delta: Delta) -> None:
+        if self.changed is not None:
+            self.changed(self)
+        if self._wants(InstancesChanged):
+            change: InstancesChange = delta.change(self.view())
+            self._emit(InstancesChanged(change))
+
+    def _flag(self, *, stale: bool) -> None:
+        source = self.source
+        with source.locked():
+            if source.stale == stale:
+                return
+            source.retire()
+            source.stale = stale
+            for mailbox in self.mailboxes:
+                mailbox.put_locked(Delta(), flags=True)
+        self._nudge()
+
+    def _nudge(self) -> None:
+        for mailbox in tuple(self.mailboxes):
+            mailbox.nudge()
+
+    def _report(self, rejected: Iterable[Rejected]) -> None:
+        now = self._clock.monotonic()
+        for one in rejected:
+            if now - self._reported.get(one.record, -REPEAT_AFTER) < REPEAT_AFTER:
+                continue
+            if len(self._reported) > 1000:
+                self._reported.clear()
+            self._reported[one.record] = now
+            logger.warning("the record %r of %s is not used: %s", one.record, self.service, one.reason)
+            self._emit(RecordRejected(self.service, one.record, one.reason))
+

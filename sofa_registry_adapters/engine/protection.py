@@ -1,0 +1,56 @@
+"""When too many instances vanish at once, they are kept a while: a fault is never an empty list.
+
+The rule. At once pass: instances that said they are leaving, disabled ones, and losses that leave at
+least one instance and take less than half within a second. Held back: the loss of the last one,
+and of half and more of three and more. A hold ends when they return, or after ``hold`` seconds with a read that confirms the loss.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+
+from sofa_registry_adapters.model.instance import Instance
+
+WINDOW = 1.0
+"""Seconds in which losses count together."""
+
+
+class Protection:
+    """The instances of one service that are kept although the registry no longer lists them."""
+
+    def __init__(self, hold: float) -> None:
+        self.hold = hold
+        self.held: dict[str, Instance] = {}
+        self.since = 0.0
+        self._losses: deque[tuple[float, int]] = deque()
+
+    def sort(self, gone: Collection[str], visible: Mapping[str, Instance], now: float) -> tuple[list[str], list[str]]:
+        """Which of the unmarked losses ``gone`` pass, and which are to be kept from now on."""
+        counted = [name for name in gone if name in visible and name not in self.held and visible[name].enabled]
+        silent = [name for name in gone if name in visible and name not in self.held and not visible[name].enabled]
+        if not counted:
+            return silent, []
+        present = sum(1 for name, one in visible.items() if one.enabled and name not in self.held)
+        if self.hold and self._alarming(present, len(counted), now):
+            if not self.held:
+                self.since = now
+            self.held.update((name, visible[name]) for name in counted)
+            return silent, counted
+        return [*silent, *counted], []
+
+    def _alarming(self, present: int, lost: int, now: float) -> bool:
+        while self._losses and self._losses[0][0] <= now - WINDOW:
+            self._losses.popleft()
+        recent = sum(count for _, count in self._losses)
+        self._losses.append((now, lost))
+        base = present + recent
+        return present == lost or (base >= 3 and (recent + lost) * 2 >= base)
+
+    def returned(self, name: str) -> None:
+        """The registry lists the instance again, or it left on purpose."""
+        self.held.pop(name, None)
+
+    def due(self, now: float) -> float | None:
+        """Seconds until the loss may be confirmed; None if nothing is held."""
+        return max(0.0, self.since + self.hold - now) if self.held else None

@@ -1,0 +1,225 @@
+"""The engine's own thread and event loop: a heartbeat must not share a scheduler with the work it certifies."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+EXIT_WITHIN = 2.2
+"""Seconds that the end of the process may take to withdraw what was not closed."""
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """The loop's executor for name resolution: a daemon thread a call, so that a hung one delays no exit."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        answer: Future[T] = Future()
+
+        def run() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
+            try:
+                answer.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  it belongs to the caller
+                answer.set_exception(error)
+
+        threading.Thread(target=run, name="sofa-registry-resolve", daemon=True).start()
+        return answer
+
+
+class Reactor:
+    """A daemon thread with a selector loop, whatever policy the application installed."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.SelectorEventLoop()
+        self.loop.set_default_executor(DaemonExecutor(1))
+        self._thread = threading.Thread(target=self._run, name="sofa-registry", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        pending = asyncio.all_tasks(self.loop)
+        for task in pending:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    def inside(self) -> bool:
+        """Whether the caller runs on the engine's thread."""
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """End the thread soon, without waiting for it."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+class Call(Generic[T]):
+    """A coroutine on the engine's loop, and a caller elsewhere who may give up at any moment.
+
+    A result that the caller did not get is handed to ``undo``, on the loop: nothing is left behind.
+    """
+
+    def __init__(self, reactor: Reactor, work: Coroutine[Any, Any, T], undo: Callable[[T], object] | None = None) -> None:
+        self.future: Future[T] = Future()
+        self._reactor = reactor
+        self._work = work
+        self._undo = undo
+        self._task: asyncio.Task[T] | None = None
+        self._abandoned = False
+        reactor.loop.call_soon_threadsafe(self._start)
+
+    def abandon(self) -> None:
+        """The caller is not interested any more. Any thread."""
+        with contextlib.suppress(RuntimeError):
+            self._reactor.loop.call_soon_threadsafe(self._drop)
+
+    def _start(self) -> None:
+        self._task = self._reactor.loop.create_task(self._work)
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        if self._abandoned:
+            self._clean(task)
+        elif task.cancelled():
+            self.future.cancel()
+        elif self.future.set_running_or_notify_cancel():
+            if (error := task.exception()) is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(task.result())
+
+    def _drop(self) -> None:
+        if self._abandoned or self._task is None:
+            return
+        self._abandoned = True
+        if self._task.done():
+            self._clean(self._task)
+        else:
+            self._task.cancel()
+
+    def _clean(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled() and task.exception() is None and self._undo is not None:
+            self._undo(task.result())
+
+
+class Closable(Protocol):
+    """What is closed in good order when the process ends."""
+
+    async def close(self) -> None:
+        """Close, within a bound."""
+        ...
+
+
+class _Holder:
+    """The one reactor of a process. A child of a fork makes its own and leaves the parent's alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current: Reactor | None = None
+        self._users: set[Closable] = set()
+        self._watching_exit = False
+        # Inherited through a fork: kept for ever, because finalising a parent's handles would write to them.
+        self._inherited: list[object] = []
+
+    def acquire(self, user: Callable[[], Closable]) -> tuple[Reactor, Closable]:
+        """The reactor, started if need be, and what ``user`` makes on it. `release` gives it back."""
+        with self._lock:
+            if self._current is None:
+                self._current = Reactor()
+            if not self._watching_exit:
+                atexit.register(self._at_exit)
+                self._watching_exit = True
+            made = user()
+            self._users.add(made)
+            return self._current, made
+
+    def release(self, user: Closable) -> None:
+        """The user is done; the last one ends the reactor."""
+        with self._lock:
+            self._users.discard(user)
+            reactor = self._current
+            if self._users or reactor is None:
+                return
+            self._current = None
+        reactor.stop()
+
+    def after_fork(self) -> None:
+        """In the child: forget the parent's thread, its users and its lock."""
+        self._lock = threading.Lock()
+        self._inherited.append((self._current, self._users))
+        self._current, self._users = None, set()
+
+    def _at_exit(self) -> None:
+        """Withdraw what was never closed; a process that ends in good order says so."""
+        reactor, users = self._current, tuple(self._users)
+        if reactor is None or not users:
+            return
+
+        async def close() -> None:
+            await asyncio.gather(*(user.close() for user in users), return_exceptions=True)
+
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            Call(reactor, close()).future.result(EXIT_WITHIN)
+
+
+REACTOR = _Holder()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=REACTOR.after_fork)
+
+
+async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks until they are done: `asyncio.wait_for` may swallow a cancellation on Python 3.11."""
+    waiting = {task for task in tasks if task is not None and not task.done() and task is not asyncio.current_task()}
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.1)
+
+
+class DaemonPool:
+    """Daemon threads for blocking listeners: none when idle, at most ``cap``."""
+
+    def __init__(self, cap: int = 32, linger: float = 0.2) -> None:
+        self._cap = cap
+        self._linger = linger
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._free = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run ``job``, which must not raise, soon, on some thread of the pool."""
+        self._jobs.put(job)
+        with self._lock:
+            if self._free >= self._jobs.qsize() or self._threads >= self._cap:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="sofa-registry-listener", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._free += 1
+            try:
+                job: Callable[[], None] | None = self._jobs.get(timeout=self._linger)
+            except queue.Empty:
+                job = None
+            with self._lock:
+                self._free -= 1
+                # Checked under the lock that `run` takes: a job is either seen here or gets a new thread.
+                if job is None and self._jobs.empty():
+                    self._threads -= 1
+                    return
+            if job is not None:
+                job()

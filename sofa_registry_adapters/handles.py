@@ -1,0 +1,256 @@
+"""What the verbs give back: a registration, a subscription, a watch; blocking and async."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from sofa_registry_adapters.errors import Closed, InvalidArgument
+from sofa_registry_adapters.face import TIMEOUT, check_timeout, given_fields
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.model.views import InstancesChange
+
+if TYPE_CHECKING:
+    from sofa_registry_adapters.engine.mailbox import Mailbox
+    from sofa_registry_adapters.engine.publication import Publication, RegistrationState
+    from sofa_registry_adapters.engine.reactor import Call
+    from sofa_registry_adapters.engine.session import Session
+
+T = TypeVar("T")
+
+
+async def await_call(call: Call[T]) -> T:
+    """Wait for a verb of the engine on the application's loop; a cancelled wait leaves nothing behind."""
+    import asyncio  # noqa: PLC0415  asyncio on first use
+
+    try:
+        return await asyncio.wrap_future(call.future)
+    except asyncio.CancelledError:
+        call.abandon()
+        raise
+
+
+class _Published:
+    """What both kinds of registration can tell without I/O."""
+
+    def __init__(self, session: Session, publication: Publication) -> None:
+        self._session = session
+        self._publication = publication
+
+    @property
+    def service(self) -> ServiceKey:
+        """The service."""
+        return self._publication.service
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """What is wanted in the registry now."""
+        return self._publication.instances
+
+    @property
+    def state(self) -> RegistrationState:
+        """``pending`` (not yet there), ``live``, ``lost`` (being published again), ``conflict``, ``withdrawn``."""
+        return self._publication.state
+
+    @property
+    def last_error(self) -> Exception | None:
+        """Why it is not live; None when it is."""
+        return self._publication.last_error
+
+    def __repr__(self) -> str:
+        names = ", ".join(sorted(self._publication.ids)[:3])
+        return f"<{type(self).__name__} {self.service} [{names}] {self.state}>"
+
+    def _own(self) -> Session:
+        if self._session.pid != os.getpid():
+            raise Closed(
+                f"the registration of {self.service} belongs to the process before the fork: publish again here"
+            )
+        return self._session
+
+    def _changes(self, **fields: object) -> dict[str, object]:
+        given = given_fields(**fields)
+        if not given:
+            raise InvalidArgument("update needs at least one field: weight, enabled, zone, protocol or metadata")
+        if self.state == "withdrawn":
+            raise Closed(f"the registration of {self.service} was withdrawn: publish it again")
+        return given
+
+
+class Registration(_Published):
+    """What was published; it stays so until `unpublish` or the Registry's end."""
+
+    def wait_live(self, timeout: float = TIMEOUT) -> None:
+        """Until it is in the registry. Raises what the registry said instead, or `DeadlineExceeded`."""
+        bound, session = check_timeout(timeout), self._own()
+        session.run(session.engine.wait_live(self._publication, bound), bound)
+
+    def update(
+        self,
+        *,
+        weight: int | None = None,
+        enabled: bool | None = None,
+        zone: str | None = None,
+        protocol: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """Change fields of all its instances. After a time-out they stay wanted and are written later."""
+        bound, session = check_timeout(timeout), self._own()
+        given = self._changes(weight=weight, enabled=enabled, zone=zone, protocol=protocol, metadata=metadata)
+        session.run(session.engine.update(self._publication, given, bound), bound)
+
+    def unpublish(self, timeout: float = TIMEOUT) -> None:
+        """Withdraw; gone when this returns. After a time-out it is withdrawn once the registry answers."""
+        bound, session = check_timeout(timeout), self._own()
+        session.run(session.engine.withdraw(self._publication, bound), bound)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._session.pid == os.getpid() and self.state != "withdrawn":
+            self.unpublish()
+
+
+class AsyncRegistration(_Published):
+    """See `Registration`."""
+
+    async def wait_live(self, timeout: float = TIMEOUT) -> None:
+        """See `Registration.wait_live`."""
+        bound, session = check_timeout(timeout), self._own()
+        await await_call(session.call(session.engine.wait_live(self._publication, bound)))
+
+    async def update(
+        self,
+        *,
+        weight: int | None = None,
+        enabled: bool | None = None,
+        zone: str | None = None,
+        protocol: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        """See `Registration.update`."""
+        bound, session = check_timeout(timeout), self._own()
+        given = self._changes(weight=weight, enabled=enabled, zone=zone, protocol=protocol, metadata=metadata)
+        await await_call(session.call(session.engine.update(self._publication, given, bound)))
+
+    async def unpublish(self, timeout: float = TIMEOUT) -> None:
+        """See `Registration.unpublish`."""
+        bound, session = check_timeout(timeout), self._own()
+        await await_call(session.call(session.engine.withdraw(self._publication, bound)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session.pid == os.getpid() and self.state != "withdrawn":
+            await self.unpublish()
+
+
+class Subscription:
+    """A listener's place; `close` ends it, also from inside the listener."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._pid = os.getpid()
+
+    @property
+    def service(self) -> ServiceKey:
+        """The service."""
+        return self._mailbox.source.service
+
+    @property
+    def closed(self) -> bool:
+        """Whether the listener is called no more."""
+        return self._mailbox.closed
+
+    def close(self) -> None:
+        """The listener is not called again; a call under way comes to its end. Idempotent, never blocks."""
+        if self._pid == os.getpid():
+            self._mailbox.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncSubscription(Subscription):
+    """See `Subscription`."""
+
+    async def aclose(self) -> None:
+        """See `Subscription.close`."""
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+class Watch:
+    """A blocking iterator of changes, the latest state each time; close it, or use it with ``with``."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        from sofa_registry_adapters.engine.mailbox import BlockingInbox  # noqa: PLC0415  asyncio on first use
+
+        self._inbox = BlockingInbox(mailbox)
+        self._pid = os.getpid()
+
+    def next(self, timeout: float | None = None) -> InstancesChange | None:
+        """The next change; None once it is closed. Raises `DeadlineExceeded` after ``timeout`` seconds."""
+        return self._inbox.next(None if timeout is None else check_timeout(timeout))
+
+    def __iter__(self) -> Iterator[InstancesChange]:
+        while (change := self._inbox.next()) is not None:
+            yield change
+
+    def close(self) -> None:
+        """End the loop. Any thread; idempotent; never blocks."""
+        if self._pid == os.getpid():
+            self._inbox.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncWatch:
+    """See `Watch`."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        import asyncio  # noqa: PLC0415  asyncio on first use
+
+        from sofa_registry_adapters.engine.mailbox import AsyncInbox  # noqa: PLC0415
+
+        self._inbox = AsyncInbox(mailbox, asyncio.get_running_loop())
+        self._pid = os.getpid()
+
+    async def next(self) -> InstancesChange | None:
+        """The next change; None once it is closed."""
+        return await self._inbox.next()
+
+    async def __aiter__(self) -> AsyncIterator[InstancesChange]:
+        while (change := await self._inbox.next()) is not None:
+            yield change
+
+    async def aclose(self) -> None:
+        """End the loop. Idempotent."""
+        if self._pid == os.getpid():
+            self._inbox.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+

@@ -1,0 +1,240 @@
+"""The two faces: `Registry` blocks and works in any thread, `AsyncRegistry` works on any event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields
+from sofa_registry_adapters.handles import (
+    AsyncRegistration,
+    AsyncSubscription,
+    AsyncWatch,
+    Registration,
+    Subscription,
+    Watch,
+    await_call,
+)
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.model.views import InstancesChange, ServiceView
+
+if TYPE_CHECKING:
+    from sofa_registry_adapters.engine.mailbox import Courier
+
+Name = str | ServiceKey
+
+
+class Registry(Face):
+    """A service registry, blocking; every verb may be called from any thread.
+
+    Every verb returns or raises within its ``timeout`` (seconds). The first verb, ``with`` or `open`
+    connects; ``with`` does not fail when the registry is down, the verbs do. What is published stays
+    published until it is withdrawn, the Registry is closed or the process ends, whatever happens to
+    the registry meanwhile.
+    """
+
+    def open(self) -> Self:
+        """Begin to connect; does not wait for it. Raises `MissingDependency`, `Unsupported`."""
+        self._opened()
+        return self
+
+    def close(self) -> None:
+        """Withdraw everything and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        session = self._closing()
+        if session is not None:
+            try:
+                session.run(session.engine.close(), TIMEOUT)
+            finally:
+                session.release()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def publish(
+        self,
+        service: Name,
+        instances: Address | Iterable[Address] | None = None,
+        *,
+        port: int | None = None,
+        instance_id: str | None = None,
+        protocol: str | None = None,
+        weight: int | None = None,
+        enabled: bool | None = None,
+        zone: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> Registration:
+        """Publish one address (``host:port`` or an `Instance`) or several, as one registration.
+
+        With ``port`` alone the address of this machine that routes to the registry is used. If
+        ``required``, it is in the registry when this returns, and nothing is left behind when it raises;
+        otherwise it returns at once and keeps trying.
+        """
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        fields = given_fields(
+            instance_id=instance_id, protocol=protocol, weight=weight, enabled=enabled, zone=zone, metadata=metadata
+        )
+        checked = self._instances(key, instances, port, fields)
+        session = self._opened()
+        work = session.engine.publish(key, checked, bound, required=required)
+        return Registration(session, session.run(work, bound, session.engine.abandon))
+
+    def lookup(self, service: Name, *, timeout: float = TIMEOUT) -> ServiceView:
+        """The instances now: of a watched service at once and without I/O, otherwise by one read.
+
+        Without the registry it is the last known good from the disk, stale; if there is none, raises `Unavailable`.
+        """
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        session = self._opened()
+        view = session.engine.peek(key)
+        return view if view is not None else session.run(session.engine.lookup(key, bound), bound)
+
+    def subscribe(
+        self,
+        service: Name,
+        listener: Callable[[InstancesChange], object],
+        *,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> Subscription:
+        """Call ``listener`` with the current instances in this thread, before this returns, then with each change.
+
+        Later calls come on a thread of ours, one at a time, the latest state only. With nothing known within
+        ``timeout`` raises `Unavailable`; unless ``required``: then the first call comes later.
+        """
+        from sofa_registry_adapters.engine.mailbox import call, check_listener  # noqa: PLC0415  asyncio on first use
+
+        checked = check_listener(listener, asynchronous=False)
+        session, mailbox = self._attach(service, required=required, timeout=timeout)
+        first = mailbox.take()
+        if first is not None:
+            call(checked, first, session.events.failed)
+        mailbox.deliver(session.events.courier, checked, session.events.failed)
+        return Subscription(mailbox)
+
+    def watch(self, service: Name, *, required: bool = True, timeout: float = TIMEOUT) -> Watch:
+        """An iterator of changes, the current instances first; ``close()`` from any thread ends the loop."""
+        _, mailbox = self._attach(service, required=required, timeout=timeout)
+        return Watch(mailbox)
+
+    def services(self, *, timeout: float = TIMEOUT) -> Sequence[ServiceKey]:
+        """The services that have an instance, sorted."""
+        bound, session = check_timeout(timeout), self._opened()
+        return session.run(session.engine.services(bound), bound)
+
+    def _attach(self, service: Name, *, required: bool, timeout: float) -> Any:
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        session = self._opened()
+        work = session.engine.attach(key, bound, required=required)
+        return session, session.run(work, bound, lambda mailbox: mailbox.close())
+
+    def _courier(self) -> Courier:
+        from sofa_registry_adapters.engine.mailbox import ThreadCourier  # noqa: PLC0415  asyncio on first use
+
+        return ThreadCourier()
+
+
+class AsyncRegistry(Face):
+    """`Registry` with coroutines, for any asyncio event loop; the engine runs on a thread of its own.
+
+    An application that blocks its loop stays registered. Listeners may be plain or async functions
+    and run on the loop of whoever subscribed.
+    """
+
+    _asynchronous = True
+
+    async def open(self) -> Self:
+        """See `Registry.open`."""
+        self._opened()
+        return self
+
+    async def aclose(self) -> None:
+        """See `Registry.close`."""
+        session = self._closing()
+        if session is not None:
+            try:
+                await await_call(session.call(session.engine.close()))
+            finally:
+                session.release()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def publish(
+        self,
+        service: Name,
+        instances: Address | Iterable[Address] | None = None,
+        *,
+        port: int | None = None,
+        instance_id: str | None = None,
+        protocol: str | None = None,
+        weight: int | None = None,
+        enabled: bool | None = None,
+        zone: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> AsyncRegistration:
+        """See `Registry.publish`. A cancelled call leaves nothing behind."""
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        fields = given_fields(
+            instance_id=instance_id, protocol=protocol, weight=weight, enabled=enabled, zone=zone, metadata=metadata
+        )
+        checked = self._instances(key, instances, port, fields)
+        session = self._opened()
+        work = session.engine.publish(key, checked, bound, required=required)
+        return AsyncRegistration(session, await await_call(session.call(work, session.engine.abandon)))
+
+    async def lookup(self, service: Name, *, timeout: float = TIMEOUT) -> ServiceView:
+        """See `Registry.lookup`."""
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        session = self._opened()
+        view = session.engine.peek(key)
+        return view if view is not None else await await_call(session.call(session.engine.lookup(key, bound)))
+
+    async def subscribe(
+        self,
+        service: Name,
+        listener: Callable[[InstancesChange], object],
+        *,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> AsyncSubscription:
+        """See `Registry.subscribe`; the first call is awaited before this returns."""
+        from sofa_registry_adapters.engine.mailbox import LoopCourier, call_async, check_listener  # noqa: PLC0415
+
+        checked = check_listener(listener, asynchronous=True)
+        session, mailbox = await self._attach(service, required=required, timeout=timeout)
+        first = mailbox.take()
+        if first is not None:
+            await call_async(checked, first, session.events.failed)
+        mailbox.deliver(LoopCourier(), checked, session.events.failed)
+        return AsyncSubscription(mailbox)
+
+    async def watch(self, service: Name, *, required: bool = True, timeout: float = TIMEOUT) -> AsyncWatch:
+        """See `Registry.watch`: ``async for change in await registry.watch(service)``."""
+        _, mailbox = await self._attach(service, required=required, timeout=timeout)
+        return AsyncWatch(mailbox)
+
+    async def services(self, *, timeout: float = TIMEOUT) -> Sequence[ServiceKey]:
+        """See `Registry.services`."""
+        bound, session = check_timeout(timeout), self._opened()
+        return await await_call(session.call(session.engine.services(bound)))
+
+    async def _attach(self, service: Name, *, required: bool, timeout: float) -> Any:
+        key, bound = ServiceKey.parse(service), check_timeout(timeout)
+        session = self._opened()
+        work = session.engine.attach(key, bound, required=required)
+        return session, await await_call(session.call(work, lambda mailbox: mailbox.close()))
+
+    def _courier(self) -> Courier:
+        from sofa_registry_adapters.engine.mailbox import LoopCourier  # noqa: PLC0415  asyncio on first use
+
+        return LoopCourier()
