@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sofa_registry_adapters.testing import services
 from sofa_registry_adapters.testing.faults import NetProxy, eventually, free_port
 from sofa_registry_adapters.testing.plugin import OwnService
 from sofa_registry_adapters.testing.services import (
@@ -22,6 +21,7 @@ from sofa_registry_adapters.testing.services import (
     ServiceError,
     ServiceUnavailable,
     find_service,
+    local,
 )
 
 pytest_plugins = ["pytester"]
@@ -235,14 +235,13 @@ class TestFinding:
             find_service("redis")
 
     def test_a_taken_port_is_exchanged_for_another(
-        self, redis_service: Service, monkeypatch: pytest.MonkeyPatch
+        self, own_redis: OwnService, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        if not services.PRODUCTS["redis"].local or isinstance(services.PRODUCTS["redis"].local(), str):
-            pytest.skip("no redis-server on the PATH: apt-get install redis-server")
+        own_redis()  # skips without a server
         free = free_port()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             ports = iter([taken.getsockname()[1], free])
-            monkeypatch.setattr(services.local, "free_port", lambda _: next(ports))
+            monkeypatch.setattr(local, "free_port", lambda _: next(ports))
             with find_service("redis", own=True) as redis:
                 assert redis.port == free
 

@@ -289,8 +289,8 @@ class NetProxy:
             if self._budget is not None:
                 size = min(size, self._budget)
                 self._budget -= size
+            way.bytes += size  # before they arrive: who has read them finds them counted
             await self._loop.sock_sendall(sink, chunk[:size])
-            way.bytes += size
             chunk = chunk[size:]
             if self._budget == 0:
                 self._last_cut = self._last_cut or asyncio.create_task(self._cut_once())
