@@ -13,7 +13,13 @@ import msgspec
 from sofa_registry_adapters import advertise
 from sofa_registry_adapters.engine.plugins import Plugins
 from sofa_registry_adapters.errors import AlreadyPublished, Closed, ForkUnsupported, InvalidArgument
-from sofa_registry_adapters.model.instance import Instance, check_host, check_metadata, check_port, check_weight
+from sofa_registry_adapters.model.instance import (
+    Instance,
+    check_host,
+    check_metadata,
+    check_port,
+    check_weight,
+)
 from sofa_registry_adapters.model.names import ServiceKey, check_text
 from sofa_registry_adapters.settings import find_settings, parse_target, scheme_of
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
@@ -79,7 +85,7 @@ class Face:
     @property
     def events(self) -> Events:
         """The bus: ``events.on(RegistrationLost, listener)``."""
-        from sofa_registry_adapters.engine.mailbox import Events  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.mailbox import Events
 
         self._after_fork()
         with self._lock:
@@ -109,7 +115,7 @@ class Face:
             )
 
     def _opened(self) -> Session:
-        from sofa_registry_adapters.engine.session import Session  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.session import Session
 
         self._after_fork()
         with self._lock:
@@ -129,7 +135,11 @@ class Face:
             return session
 
     def _instances(
-        self, service: ServiceKey, given: Address | Iterable[Address] | None, port: int | None, fields: Mapping[str, Any]
+        self,
+        service: ServiceKey,
+        given: Address | Iterable[Address] | None,
+        port: int | None,
+        fields: Mapping[str, Any],
     ) -> tuple[Instance, ...]:
         if (given is None) == (port is None):
             raise InvalidArgument(f"publish {service} with an address, or with port= for this machine's address")
@@ -148,10 +158,10 @@ class Face:
         return instances
 
 
-def _instance(address: object, fields: Mapping[str, Any]) -> Instance:
+def _instance(address: Address, fields: Mapping[str, Any]) -> Instance:
     if isinstance(address, Instance):
         return msgspec.structs.replace(address, state="up", **fields).checked()
-    return Instance.of(address, **fields)  # type: ignore[arg-type]  checked there
+    return Instance.of(address, **fields)
 
 
 def given_fields(**fields: object) -> dict[str, Any]:

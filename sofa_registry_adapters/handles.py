@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 async def await_call(call: Call[T]) -> T:
     """Wait for a verb of the engine on the application's loop; a cancelled wait leaves nothing behind."""
-    import asyncio  # noqa: PLC0415  asyncio on first use
+    import asyncio
 
     try:
         return await asyncio.wrap_future(call.future)
@@ -198,7 +198,7 @@ class Watch:
     """A blocking iterator of changes, the latest state each time; close it, or use it with ``with``."""
 
     def __init__(self, mailbox: Mailbox) -> None:
-        from sofa_registry_adapters.engine.mailbox import BlockingInbox  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.mailbox import BlockingInbox
 
         self._inbox = BlockingInbox(mailbox)
         self._pid = os.getpid()
@@ -227,9 +227,9 @@ class AsyncWatch:
     """See `Watch`."""
 
     def __init__(self, mailbox: Mailbox) -> None:
-        import asyncio  # noqa: PLC0415  asyncio on first use
+        import asyncio
 
-        from sofa_registry_adapters.engine.mailbox import AsyncInbox  # noqa: PLC0415
+        from sofa_registry_adapters.engine.mailbox import AsyncInbox
 
         self._inbox = AsyncInbox(mailbox, asyncio.get_running_loop())
         self._pid = os.getpid()
@@ -252,5 +252,3 @@ class AsyncWatch:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-

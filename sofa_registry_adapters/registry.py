@@ -76,7 +76,12 @@ class Registry(Face):
         """
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
         fields = given_fields(
-            instance_id=instance_id, protocol=protocol, weight=weight, enabled=enabled, zone=zone, metadata=metadata
+            instance_id=instance_id,
+            protocol=protocol,
+            weight=weight,
+            enabled=enabled,
+            zone=zone,
+            metadata=metadata,
         )
         checked = self._instances(key, instances, port, fields)
         session = self._opened()
@@ -106,7 +111,7 @@ class Registry(Face):
         Later calls come on a thread of ours, one at a time, the latest state only. With nothing known within
         ``timeout`` raises `Unavailable`; unless ``required``: then the first call comes later.
         """
-        from sofa_registry_adapters.engine.mailbox import call, check_listener  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.mailbox import call, check_listener
 
         checked = check_listener(listener, asynchronous=False)
         session, mailbox = self._attach(service, required=required, timeout=timeout)
@@ -133,7 +138,7 @@ class Registry(Face):
         return session, session.run(work, bound, lambda mailbox: mailbox.close())
 
     def _courier(self) -> Courier:
-        from sofa_registry_adapters.engine.mailbox import ThreadCourier  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.mailbox import ThreadCourier
 
         return ThreadCourier()
 
@@ -185,7 +190,12 @@ class AsyncRegistry(Face):
         """See `Registry.publish`. A cancelled call leaves nothing behind."""
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
         fields = given_fields(
-            instance_id=instance_id, protocol=protocol, weight=weight, enabled=enabled, zone=zone, metadata=metadata
+            instance_id=instance_id,
+            protocol=protocol,
+            weight=weight,
+            enabled=enabled,
+            zone=zone,
+            metadata=metadata,
         )
         checked = self._instances(key, instances, port, fields)
         session = self._opened()
@@ -208,7 +218,7 @@ class AsyncRegistry(Face):
         timeout: float = TIMEOUT,
     ) -> AsyncSubscription:
         """See `Registry.subscribe`; the first call is awaited before this returns."""
-        from sofa_registry_adapters.engine.mailbox import LoopCourier, call_async, check_listener  # noqa: PLC0415
+        from sofa_registry_adapters.engine.mailbox import LoopCourier, call_async, check_listener
 
         checked = check_listener(listener, asynchronous=True)
         session, mailbox = await self._attach(service, required=required, timeout=timeout)
@@ -235,6 +245,6 @@ class AsyncRegistry(Face):
         return session, await await_call(session.call(work, lambda mailbox: mailbox.close()))
 
     def _courier(self) -> Courier:
-        from sofa_registry_adapters.engine.mailbox import LoopCourier  # noqa: PLC0415  asyncio on first use
+        from sofa_registry_adapters.engine.mailbox import LoopCourier
 
         return LoopCourier()

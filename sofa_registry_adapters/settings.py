@@ -11,7 +11,7 @@ User, password and path are percent-decoded. An option is given once: in the URL
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
@@ -27,16 +27,73 @@ FILE_NAME = "sofa-registry.toml"
 DEFAULT_URL = "local://"
 
 SHARED_OPTIONS = (
-    Option(name="namespace", kind="text", default="", meaning="keeps this Registry apart from those with another namespace"),
+    Option(
+        name="namespace",
+        kind="text",
+        default="",
+        meaning="keeps this Registry apart from those with another namespace",
+    ),
     Option(name="layout", kind="text", default="native", meaning="how services are written into the store"),
-    Option(name="call_timeout", kind="seconds", default=5.0, least=0.05, most=600, meaning="one exchange with the product; a batch counts as one"),
-    Option(name="protection_hold", kind="seconds", default=10.0, least=0, most=86400, meaning="how long vanished instances are kept when too many vanish at once; 0 is off"),
-    Option(name="reconcile", kind="seconds", default=30.0, least=0.1, most=86400, meaning="between two cheap comparisons of a watched service with the registry"),
-    Option(name="full_read", kind="seconds", default=600.0, least=0.1, most=86400, meaning="between two full reads of a watched service"),
-    Option(name="poll", kind="seconds", default=2.0, least=0.05, most=3600, meaning="between two reads, where the product cannot push"),
-    Option(name="leaving", kind="seconds", default=0.2, least=0, most=60, meaning="how long a withdrawn instance stays marked before it is deleted"),
-    Option(name="snapshot", kind="path", default="", meaning="folder of the disk snapshots, or 'off'; empty: the user's cache folder"),
-    Option(name="allow_loopback", kind="flag", default=False, meaning="publish loopback and wildcard addresses to a registry on another host"),
+    Option(
+        name="call_timeout",
+        kind="seconds",
+        default=5.0,
+        least=0.05,
+        most=600,
+        meaning="one exchange with the product; a batch counts as one",
+    ),
+    Option(
+        name="protection_hold",
+        kind="seconds",
+        default=10.0,
+        least=0,
+        most=86400,
+        meaning="how long vanished instances are kept when too many vanish at once; 0 is off",
+    ),
+    Option(
+        name="reconcile",
+        kind="seconds",
+        default=30.0,
+        least=0.1,
+        most=86400,
+        meaning="between two cheap comparisons of a watched service with the registry",
+    ),
+    Option(
+        name="full_read",
+        kind="seconds",
+        default=600.0,
+        least=0.1,
+        most=86400,
+        meaning="between two full reads of a watched service",
+    ),
+    Option(
+        name="poll",
+        kind="seconds",
+        default=2.0,
+        least=0.05,
+        most=3600,
+        meaning="between two reads, where the product cannot push",
+    ),
+    Option(
+        name="leaving",
+        kind="seconds",
+        default=0.2,
+        least=0,
+        most=60,
+        meaning="how long a withdrawn instance stays marked before it is deleted",
+    ),
+    Option(
+        name="snapshot",
+        kind="path",
+        default="",
+        meaning="folder of the disk snapshots, or 'off'; empty: the user's cache folder",
+    ),
+    Option(
+        name="allow_loopback",
+        kind="flag",
+        default=False,
+        meaning="publish loopback and wildcard addresses to a registry on another host",
+    ),
 )
 """Options of every backend; a backend may change a default."""
 
@@ -82,7 +139,7 @@ class _File(msgspec.Struct):
 
 
 def _from_file(path: Path) -> Settings:
-    import tomllib  # noqa: PLC0415  only when there is a file
+    import tomllib
 
     try:
         section = msgspec.convert(tomllib.loads(path.read_text()), _File).registry
@@ -189,7 +246,7 @@ def _options(query: str, more: Mapping[str, Value], backend: BackendType) -> dic
 
 def unknown(what: str, name: str, known: Sequence[str] | Mapping[str, object]) -> str:
     """A sentence about an unknown name, with the nearest known one and the whole list."""
-    import difflib  # noqa: PLC0415  only for an error
+    import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}?" if near else "."
@@ -255,7 +312,7 @@ def _flag(value: Value) -> bool:
     return text in _YES
 
 
-_READERS = {
+_READERS: Mapping[str, Callable[[Value], Value]] = {
     "text": _text,
     "secret": _text,
     "path": _text,

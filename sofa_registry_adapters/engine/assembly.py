@@ -42,9 +42,7 @@ class Assembly:
         instances = tuple(self._by_key[key] for key in self._key_of.values())
         return Snapshot(revision, instances, tuple(rejected))
 
-    def apply(
-        self, changed: Iterable[Stored], removed: Iterable[RecordKey], seen: Seen, revision: Revision
-    ) -> Patch:
+    def apply(self, changed: Iterable[Stored], removed: Iterable[RecordKey], seen: Seen, revision: Revision) -> Patch:
         """Apply what changed in the records."""
         rejected: list[Rejected] = []
         touched: dict[str, None] = {}

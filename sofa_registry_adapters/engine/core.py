@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ class Engine:
                     missing = await self.backend.renew()
             except (RegistryError, TimeoutError) as error:
                 failures += 1
-                self._doubt(error or DeadlineExceeded(f"no answer within {bound:g} s"))
+                self._doubt(error)
             except Exception as error:  # a backend's bug must not end the heartbeat
                 failures += 1
                 logger.exception("renewing failed in a way that is a defect")
@@ -278,8 +278,7 @@ class Engine:
         return mailbox
 
     def _follow(self, service: ServiceKey) -> Mirror:
-        events = self._events
-        mirror = Mirror(service, self.backend, self.times, self._clock, events.emit, events.wanted)
+        mirror = Mirror(service, self.backend, self.times, self._clock, self._events)
         mirror.changed = self._save_soon
         self._mirrors[service] = mirror
         self._aside(self._start_mirror(mirror))
@@ -350,7 +349,7 @@ class Engine:
         except TimeoutError:
             raise DeadlineExceeded(f"no answer from {self.name} within {timeout:g} s") from None
 
-    def _aside(self, work: Any) -> None:
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._side.add(task)
         task.add_done_callback(self._side.discard)
@@ -405,4 +404,3 @@ def _disk(target: Target) -> Disk | None:
         return None
     registry = f"{target.scheme}://{target.addresses}{target.path}?{target.text('namespace')}&{target.text('layout')}"
     return Disk(Path(folder).expanduser() if folder else default_folder(), registry)
-

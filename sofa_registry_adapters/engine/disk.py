@@ -105,5 +105,3 @@ class Disk:
     def _check_owner(status: os.stat_result, path: Path) -> None:
         if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to another user; it is not used")
-
-

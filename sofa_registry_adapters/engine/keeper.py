@@ -43,8 +43,10 @@ BATCH = 500
 class Pace(Protocol):
     """The times a keeper keeps, in seconds."""
 
-    call_timeout: float
-    leaving: float
+    @property
+    def call_timeout(self) -> float: ...
+    @property
+    def leaving(self) -> float: ...
 
 
 class _Leaving(msgspec.Struct):
@@ -108,7 +110,7 @@ class Keeper:
         for other in service.publications:
             if twice := other.ids & publication.ids:
                 raise AlreadyPublished(
-                    f"{publication.service} is already published here with the id {sorted(twice)[0]!r}: "
+                    f"{publication.service} is already published here with the id {min(twice)!r}: "
                     "update that registration, or give another instance_id"
                 )
         service.publications.append(publication)
@@ -271,7 +273,9 @@ class Keeper:
     def _refused(self, key: ServiceKey, error: RegistryError) -> None:
         service = self._services[key]
         service.attempts += 1
-        schedule = CONFLICT if isinstance(error, Conflict) else REACHABILITY if isinstance(error, Unavailable) else REFUSAL
+        schedule = (
+            CONFLICT if isinstance(error, Conflict) else REACHABILITY if isinstance(error, Unavailable) else REFUSAL
+        )
         if not service.dirty:
             service.dirty, service.due = True, self._clock.monotonic() + schedule.delay(service.attempts)
         for publication in service.publications:
@@ -294,8 +298,9 @@ class Keeper:
 def refusal(publication: Publication) -> RegistryError | None:
     """Why the registry said no, if it has."""
     error = publication.last_error
-    refused = publication.settled and publication.state != "live" and isinstance(error, RegistryError)
-    return error if refused and not isinstance(error, Unavailable) else None
+    if not publication.settled or publication.state == "live" or isinstance(error, Unavailable):
+        return None
+    return error if isinstance(error, RegistryError) else None
 
 
 async def wait_live(publication: Publication, timeout: float) -> None:

@@ -182,8 +182,6 @@ class BlockingInbox:
             change = self.mailbox.take()
             if change is not None:
                 return change
-            if self.mailbox.closed:
-                break
             if not self._ready.wait(timeout):
                 raise DeadlineExceeded(f"no change of {self.mailbox.source.service} within {timeout:g} s")
         return None
@@ -216,8 +214,6 @@ class AsyncInbox:
             change = self.mailbox.take()
             if change is not None:
                 return change
-            if self.mailbox.closed:
-                break
             await self._ready.wait()
         return None
 
@@ -230,7 +226,12 @@ class EventSubscription:
     """A listener's place on the bus; `close` ends it."""
 
     def __init__(
-        self, kind: type[Event], listener: Listener, courier: Courier, failed: Failed, forget: Callable[..., None]
+        self,
+        kind: type[Event],
+        listener: Listener,
+        courier: Courier,
+        failed: Failed,
+        forget: Callable[..., None],
     ) -> None:
         self.kind = kind
         self.dropped = 0
@@ -294,7 +295,8 @@ class Events:
 
         Up to 1 000 events wait for a slow listener, then the oldest are dropped and counted.
         """
-        if not (isinstance(kind, type) and issubclass(kind, Event)):
+        given: object = kind
+        if not (isinstance(given, type) and issubclass(given, Event)):
             raise InvalidArgument(f"events are subscribed to by their class, not by {kind!r:.60}")
         checked = check_listener(listener, asynchronous=self._asynchronous)
         subscription = EventSubscription(kind, checked, self.courier, self.failed, self._forget)

@@ -9,13 +9,12 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
-from sofa_registry_adapters.engine.mailbox import Mailbox
+from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
-from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.reactor import closing, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
 from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
 from sofa_registry_adapters.model.events import (
-    Event,
     InstancesChanged,
     ProtectionEnded,
     ProtectionStarted,
@@ -37,11 +36,16 @@ REPEAT_AFTER = 60.0
 class Pace(Protocol):
     """The times a mirror keeps, in seconds."""
 
-    call_timeout: float
-    protection_hold: float
-    reconcile: float
-    full_read: float
-    poll: float
+    @property
+    def call_timeout(self) -> float: ...
+    @property
+    def protection_hold(self) -> float: ...
+    @property
+    def reconcile(self) -> float: ...
+    @property
+    def full_read(self) -> float: ...
+    @property
+    def poll(self) -> float: ...
 
 
 class Mirror:
@@ -53,8 +57,7 @@ class Mirror:
         backend: RegistryBackend,
         pace: Pace,
         clock: Clock,
-        emit: Callable[[Event], None],
-        wants: Callable[[type[Event]], bool],
+        bus: Events,
     ) -> None:
         self.service = service
         self.source = Source(service, clock.monotonic)
@@ -66,8 +69,8 @@ class Mirror:
         self._backend = backend
         self._pace = pace
         self._clock = clock
-        self._emit = emit
-        self._wants = wants
+        self._emit = bus.emit
+        self._wants = bus.wanted
         self._protection = Protection(pace.protection_hold)
         self._live = False
         self._era = 0
@@ -136,7 +139,7 @@ class Mirror:
             self._flag(stale=True)
 
     async def _watch(self) -> None:
-        async with contextlib.aclosing(self._backend.watch(self.service)) as updates:  # type: ignore[type-var]
+        async with closing(self._backend.watch(self.service)) as updates:
             update = await self._bounded(anext(updates))
             while True:
                 self._live = True
@@ -218,7 +221,9 @@ class Mirror:
             self._era += 1
         first = not self.known.is_set() or (self.source.stale and self._last is None)
         self._last = update.revision
-        changed = {one.instance_id: one for one in (update.instances if isinstance(update, Snapshot) else update.changed)}
+        changed = {
+            one.instance_id: one for one in (update.instances if isinstance(update, Snapshot) else update.changed)
+        }
         visible = self.source.instances
         if isinstance(update, Snapshot):
             gone: list[str] = [name for name in visible if name not in changed]
@@ -310,4 +315,3 @@ class Mirror:
             self._reported[one.record] = now
             logger.warning("the record %r of %s is not used: %s", one.record, self.service, one.reason)
             self._emit(RecordRejected(self.service, one.record, one.reason))
-

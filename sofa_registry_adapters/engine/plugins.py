@@ -60,7 +60,7 @@ class Plugins:
             module, _, attribute = LAYOUTS[name].partition(":")
             found: type[ServiceLayout] = getattr(importlib.import_module(module), attribute)
             return found
-        others = self._merge("layouts", self._manager().hook.sofa_registry_layouts())
+        others: dict[str, type[ServiceLayout]] = self._merge("layouts", self._manager().hook.sofa_registry_layouts())
         if name in others:
             return others[name]
         raise InvalidURL(unknown("no layout is called", name, [*LAYOUTS, *others]))
@@ -86,9 +86,9 @@ class Plugins:
 
 
 def _load(given: Iterable[object]) -> pluggy.PluginManager:
-    import pluggy  # noqa: PLC0415  only on a miss
+    import pluggy
 
-    from sofa_registry_adapters.spi import hooks  # noqa: PLC0415
+    from sofa_registry_adapters.spi import hooks
 
     manager = pluggy.PluginManager(hooks.PROJECT)
     manager.add_hookspecs(hooks)

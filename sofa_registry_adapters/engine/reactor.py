@@ -8,7 +8,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -70,7 +70,9 @@ class Call(Generic[T]):
     A result that the caller did not get is handed to ``undo``, on the loop: nothing is left behind.
     """
 
-    def __init__(self, reactor: Reactor, work: Coroutine[Any, Any, T], undo: Callable[[T], object] | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, work: Coroutine[Any, Any, T], undo: Callable[[T], object] | None = None
+    ) -> None:
         self.future: Future[T] = Future()
         self._reactor = reactor
         self._work = work
@@ -176,6 +178,16 @@ class _Holder:
 REACTOR = _Holder()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=REACTOR.after_fork)
+
+
+@contextlib.asynccontextmanager
+async def closing(messages: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Iterate, and close the iterator at the end, whatever ends it."""
+    try:
+        yield messages
+    finally:
+        if isinstance(messages, AsyncGenerator):
+            await messages.aclose()
 
 
 async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:

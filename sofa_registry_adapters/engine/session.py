@@ -40,10 +40,10 @@ class Session:
         def engine() -> Engine:
             product = make(target, clock)  # type: ignore[operator]
             whole = StoreRegistry(product, layout(), target.number("call_timeout")) if backend.store else product
-            return Engine(cast(RegistryBackend, whole), target, clock, events, secrets.token_hex(8))
+            return Engine(cast("RegistryBackend", whole), target, clock, events, secrets.token_hex(8))
 
         self.reactor, made = REACTOR.acquire(engine)
-        self.engine = cast(Engine, made)
+        self.engine = cast("Engine", made)
         Call(self.reactor, self.engine.start())
 
     def call(self, work: Coroutine[Any, Any, T], undo: Any = None) -> Call[T]:
@@ -85,4 +85,3 @@ def _refuse_green_threads() -> None:
             "threading is patched by gevent or eventlet, and a heartbeat on a green thread stops when the "
             "application does not yield: leave 'thread' out of the patch, or open the Registry in a process of its own"
         )
-

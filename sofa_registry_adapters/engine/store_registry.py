@@ -10,11 +10,13 @@ from typing import TypeVar
 import msgspec
 
 from sofa_registry_adapters.engine.assembly import Assembly
+from sofa_registry_adapters.engine.reactor import closing
 from sofa_registry_adapters.engine.sources import Sources, read_sources
 from sofa_registry_adapters.errors import Conflict, DeadlineExceeded, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.layout import ServiceLayout
+from sofa_registry_adapters.spi.options import Capabilities
 from sofa_registry_adapters.spi.registry import Patch, RegistryBackend, Snapshot, Wanted
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -58,13 +60,18 @@ class StoreRegistry(RegistryBackend):
         self._services: frozenset[ServiceKey] = frozenset()
         # A layout that overrides `records` may let one record speak for several services.
         self._separable = type(layout).records is ServiceLayout.records
-        self.capabilities = msgspec.structs.replace(  # type: ignore[misc]  the store's, less what the layout cannot say
+        self._capabilities = msgspec.structs.replace(
             store.capabilities,
             announces_withdrawal=store.capabilities.announces_withdrawal and layout.marks_leaving,
         )
 
     @property
-    def lease(self) -> float:  # type: ignore[override]  negotiated by the store
+    def capabilities(self) -> Capabilities:
+        """The store's, less what the layout cannot say."""
+        return self._capabilities
+
+    @property
+    def lease(self) -> float:
         """The store's lease, in seconds."""
         return self._store.lease
 
@@ -74,9 +81,7 @@ class StoreRegistry(RegistryBackend):
     async def close(self) -> None:
         await self._store.close()
 
-    async def announce(
-        self, wanted: Wanted, changed: Collection[ServiceKey]
-    ) -> Mapping[ServiceKey, RegistryError]:
+    async def announce(self, wanted: Wanted, changed: Collection[ServiceKey]) -> Mapping[ServiceKey, RegistryError]:
         desired = self._desired(wanted, changed)
         self._services = frozenset(wanted.instances)
         held = [key for scope in self._scopes(changed) for key in self._of.get(scope, ())]
@@ -209,7 +214,10 @@ class StoreRegistry(RegistryBackend):
         return (ours.started, ours.owner) > (theirs.started, theirs.owner)
 
     async def _delete(
-        self, keys: Sequence[RecordKey], changed: Collection[ServiceKey], errors: dict[ServiceKey, RegistryError]
+        self,
+        keys: Sequence[RecordKey],
+        changed: Collection[ServiceKey],
+        errors: dict[ServiceKey, RegistryError],
     ) -> None:
         async with self._bounded("deleting"):
             refused = await self._store.delete(keys)
@@ -269,11 +277,11 @@ class StoreRegistry(RegistryBackend):
         # The assembly outlives a cut, and with it the last good value of a record that became corrupt.
         assembly = self._assemblies.setdefault(service, Assembly(self._layout, service))
         if type(self._layout).sources is not ServiceLayout.sources:
-            async with contextlib.aclosing(Sources(self._store, self._layout, service).watch(assembly)) as updates:
+            async with closing(Sources(self._store, self._layout, service).watch(assembly)) as updates:
                 async for update in updates:
                     yield update
             return
-        async with contextlib.aclosing(self._store.watch(self._layout.bucket(service))) as messages:  # type: ignore[type-var]
+        async with closing(self._store.watch(self._layout.bucket(service))) as messages:
             async for message in messages:
                 if isinstance(message, StoreSnapshot):
                     seen = {one.key: one for one in message.records}

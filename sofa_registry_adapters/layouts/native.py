@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from sofa_registry_adapters.errors import CorruptRecord, RegistryError
-from sofa_registry_adapters.model.instance import EMPTY, NOTHING, Extra, Instance, State
+from sofa_registry_adapters.model.instance import EMPTY, NOTHING, Extra, Instance, Metadata, State
 from sofa_registry_adapters.model.names import ServiceKey, encode_segment
 from sofa_registry_adapters.spi.layout import Seen, ServiceLayout
 from sofa_registry_adapters.spi.store import Bucket, Record, Stored
@@ -60,9 +60,7 @@ class NativeLayout(ServiceLayout):
         return Bucket((*ROOT, service.segment))
 
     def record(self, service: ServiceKey, instance: Instance) -> Record:
-        return Record(
-            (*ROOT, service.segment), encode_segment(instance.instance_id, ":"), encode_instance(instance)
-        )
+        return Record((*ROOT, service.segment), encode_segment(instance.instance_id, ":"), encode_instance(instance))
 
     def decode(self, service: ServiceKey, stored: Stored, seen: Seen) -> Instance | None:
         instance = decode_instance(stored.record.value)
@@ -131,7 +129,7 @@ def _instance(fields: _Fields, extra: Extra) -> Instance:
         weight=fields.weight,
         enabled=fields.enabled,
         zone=fields.zone,
-        metadata=fields.metadata or EMPTY,  # type: ignore[arg-type]  checked() makes it Metadata
+        metadata=Metadata(fields.metadata) if fields.metadata else EMPTY,
         started=fields.started,
         state=fields.state,
         owner=fields.owner,

@@ -28,9 +28,7 @@ def check_text(value: object, what: str, *, empty: bool = False) -> str:
             return value
         raise InvalidName(f"{what} is empty: give it at least one character")
     if len(value) > MAX_LENGTH:
-        raise InvalidName(
-            f"{what} has {len(value)} characters, at most {MAX_LENGTH} are allowed: {value[:40]!r}…"
-        )
+        raise InvalidName(f"{what} has {len(value)} characters, at most {MAX_LENGTH} are allowed: {value[:40]!r}…")
     for position, character in enumerate(value):
         if _is_control(character):
             raise InvalidName(

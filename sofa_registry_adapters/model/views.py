@@ -56,7 +56,7 @@ class Source:
 
     def retire(self) -> None:
         """Under the lock, before a change: let the newest view keep what it shows."""
-        view = self._newest and self._newest()
+        view = self._newest() if self._newest is not None else None
         if view is not None:
             view.take(self)
         self._newest = None
@@ -68,7 +68,7 @@ class Source:
 
     def view_locked(self) -> ServiceView:
         """`view` for a caller that holds the lock."""
-        view = self._newest and self._newest()
+        view = self._newest() if self._newest is not None else None
         if view is None:
             view = ServiceView(
                 self.service,

@@ -40,6 +40,6 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
     async def sleep(self, seconds: float) -> None:
-        import asyncio  # noqa: PLC0415  the package is imported without asyncio
+        import asyncio
 
         await asyncio.sleep(seconds)

@@ -1,10 +1,12 @@
-"""Meaning-level SPI: instances of services. Stores get it from the engine; a product with a service model implements it."""
+"""Meaning-level SPI: instances of services.
+
+Stores get it from the engine; a product with a service model of its own implements it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from typing import ClassVar
 
 import msgspec
 
@@ -55,9 +57,15 @@ class Patch(msgspec.Struct, frozen=True):
 class RegistryBackend(ABC):
     """What the engine drives. It never retries, caches, runs a timer or calls a listener."""
 
-    capabilities: ClassVar[Capabilities]
-    lease: float = 0.0
-    """Seconds without `renew` after which what was announced may vanish; 0 means never."""
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the product can do."""
+
+    @property
+    def lease(self) -> float:
+        """Seconds without `renew` after which what was announced may vanish; 0 means never."""
+        return 0.0
 
     @abstractmethod
     async def open(self) -> None:
@@ -68,9 +76,7 @@ class RegistryBackend(ABC):
         """Disconnect; what was announced vanishes at once where the product can. Never raises."""
 
     @abstractmethod
-    async def announce(
-        self, wanted: Wanted, changed: Collection[ServiceKey]
-    ) -> Mapping[ServiceKey, RegistryError]:
+    async def announce(self, wanted: Wanted, changed: Collection[ServiceKey]) -> Mapping[ServiceKey, RegistryError]:
         """Bring ``changed`` in line with ``wanted``; idempotent; the answer has what was refused.
 
         One verb is publish, update, withdraw, batch and recovery. It raises only when nothing can be

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def _tell(
         if error is not None:
             answer.set_exception(error)
         else:
-            answer.set_result(result)  # type: ignore[arg-type]  None only where T allows it
+            answer.set_result(cast("T", result))
 
     # The loop may be closed by now: then nobody waits any more.
     with contextlib.suppress(RuntimeError):
