@@ -256,7 +256,7 @@ class TestFinding:
         assert_dead(redis)
 
 
-def test_a_server_dies_with_a_killed_test_run(own_redis: OwnService) -> None:
+def test_a_server_dies_with_a_killed_test_run(own_redis: OwnService, tmp_path: Path) -> None:
     own_redis()  # skips without a server
     program = (
         "from sofa_registry_adapters.testing.services import find_service\n"
@@ -264,7 +264,8 @@ def test_a_server_dies_with_a_killed_test_run(own_redis: OwnService) -> None:
         "print(service.port, flush=True)\n"
         "input()\n"
     )
-    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere.sock"}
+    # A killed run cannot remove its directory.
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nowhere.sock", "TMPDIR": str(tmp_path)}
     run = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )

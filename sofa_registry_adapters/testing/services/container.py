@@ -80,7 +80,10 @@ class ContainerService(Service):
         # Its reaper is an image of its own, which nobody here has pulled; `close` does the work.
         testcontainers_config.ryuk_disabled = True
         image = self.product.image
-        container = DockerContainer(image.name).with_bind_ports(image.port, self.port)
+        container = DockerContainer(image.name)
+        # On this machine's loopback only, unless the daemon is elsewhere: these servers ask for no password.
+        local = self.host == "127.0.0.1"
+        container.ports[image.port] = (self.host, self.port) if local else self.port
         for name, value in image.environment.items():
             container.with_env(name, value)
         command = image.command(self._persistent)
