@@ -73,14 +73,15 @@ class ContainerService(Service):
             self.close()
             raise
 
-    def _create(self) -> Any:  # noqa: ANN401 - testcontainers is optional, so its types are
+    def _create(self) -> Any:
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
 
         # Its reaper is an image of its own, which nobody here has pulled; `close` does the work.
         testcontainers_config.ryuk_disabled = True
         image = self.product.image
-        container = DockerContainer(image.name)
+        # Any, because testcontainers is optional, and so are its types.
+        container: Any = DockerContainer(image.name)
         # On this machine's loopback only, unless the daemon is elsewhere: these servers ask for no password.
         local = self.host == "127.0.0.1"
         container.ports[image.port] = (self.host, self.port) if local else self.port
@@ -90,7 +91,7 @@ class ContainerService(Service):
         return container if command is None else container.with_command(list(command))
 
     @property
-    def _inner(self) -> Any:  # noqa: ANN401 - likewise
+    def _inner(self) -> Any:
         inner = self._container.get_wrapped_container()
         inner.reload()
         return inner
