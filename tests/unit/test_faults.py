@@ -183,9 +183,7 @@ def test_a_cut_resets_both_sides_and_lets_new_connections_in(
         assert ask(again, b"b") == b"b"
 
 
-def test_refusing_resets_and_refuses_and_comes_back_on_the_same_port(
-    proxy: NetProxy, client: socket.socket
-) -> None:
+def test_refusing_resets_and_refuses_and_comes_back_on_the_same_port(proxy: NetProxy, client: socket.socket) -> None:
     ask(client, b"a")
     port = proxy.port
     proxy.refuse()
@@ -329,9 +327,7 @@ def test_a_child_that_says_nothing_in_time_is_an_error() -> None:
 
 
 def test_a_child_takes_arguments_and_environment() -> None:
-    with python_process(
-        ["-c", "import os, sys; print(os.environ['NAME'], sys.argv[1])", "b"], {"NAME": "a"}
-    ) as child:
+    with python_process(["-c", "import os, sys; print(os.environ['NAME'], sys.argv[1])", "b"], {"NAME": "a"}) as child:
         assert child.expect("a b") == "a b"
 
 

@@ -194,17 +194,13 @@ class TestFinding:
 
     def test_a_dead_server_of_the_environment_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOFA_TEST_REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}")
-        with pytest.raises(
-            ServiceError, match=r"SOFA_TEST_REDIS_URL names .* ConnectionRefusedError"
-        ) as caught:
+        with pytest.raises(ServiceError, match=r"SOFA_TEST_REDIS_URL names .* ConnectionRefusedError") as caught:
             find_service("redis")
         assert not isinstance(caught.value, ServiceUnavailable)
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize("url", ("localhost:6379", "http://localhost", "redis://", "redis://h:port"))
-    def test_a_wrong_url_is_an_error_that_does_not_show_it(
-        self, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_wrong_url_is_an_error_that_does_not_show_it(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SOFA_TEST_REDIS_URL", url)
         with pytest.raises(ServiceError, match="has to look like redis://HOST:6379"):
             find_service("redis")
@@ -224,9 +220,7 @@ class TestFinding:
         with pytest.raises(ServiceError, match="no product is called 'consul'; there are redis, zookeeper"):
             find_service("consul")
 
-    def test_a_server_that_does_not_start_shows_its_log(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_server_that_does_not_start_shows_its_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         broken = tmp_path / "redis-server"
         broken.write_text("#!/bin/sh\necho no memory for you\nexit 3\n")
         broken.chmod(0o755)
@@ -296,18 +290,14 @@ class TestPlugin:
     @pytest.fixture
     def run(self, pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
         pytester.makepyfile("def test_it(redis_service): pass\ndef test_own(own_redis): own_redis()")
-        return lambda *options: pytester.runpytest_inprocess(
-            "-p", "sofa_registry_adapters.testing.plugin", *options
-        )
+        return lambda *options: pytester.runpytest_inprocess("-p", "sofa_registry_adapters.testing.plugin", *options)
 
     def test_without_a_server_tests_are_skipped_and_the_end_says_how_to_get_one(
         self, run: Callable[..., pytest.RunResult]
     ) -> None:
         result = run("-rs")
         result.assert_outcomes(skipped=2)
-        result.stdout.fnmatch_lines(
-            ["*= services =*", "redis *none: *To get one: apt-get install redis-server*"]
-        )
+        result.stdout.fnmatch_lines(["*= services =*", "redis *none: *To get one: apt-get install redis-server*"])
 
     @pytest.mark.parametrize("option", ("--require-services", "--require-services=redis,zookeeper"))
     def test_a_required_server_that_is_missing_fails_the_test(

@@ -148,9 +148,7 @@ class PythonProcess(ChildProcess):
         self._news = threading.Condition()
         receiving, sending = os.pipe()
         try:
-            super().__init__(
-                [sys.executable, *arguments], env={"PYTHONUNBUFFERED": "1", **env}, output=sending
-            )
+            super().__init__([sys.executable, *arguments], env={"PYTHONUNBUFFERED": "1", **env}, output=sending)
         except BaseException:
             os.close(receiving)
             raise
@@ -195,9 +193,7 @@ class PythonProcess(ChildProcess):
 
 
 @contextlib.contextmanager
-def python_process(
-    program: str | Sequence[str], env: Mapping[str, str] | None = None
-) -> Iterator[PythonProcess]:
+def python_process(program: str | Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[PythonProcess]:
     """A child of this Python that runs `program`, killed when the block ends.
 
     A string is source code; a sequence is what follows `python` on the command line, as in

@@ -267,9 +267,7 @@ class NetProxy:
             delay = self._delay + random.random() * self._jitter  # noqa: S311 - a delay is no secret
             await queue.put((self._loop.time() + delay, chunk))
 
-    async def _give(
-        self, sink: socket.socket, queue: asyncio.Queue[tuple[float, bytes | None]], way: _Way
-    ) -> None:
+    async def _give(self, sink: socket.socket, queue: asyncio.Queue[tuple[float, bytes | None]], way: _Way) -> None:
         while True:
             due, chunk = await queue.get()
             await asyncio.sleep(max(0.0, due - self._loop.time()))

@@ -10,9 +10,7 @@ from typing import TypeVar, overload
 T = TypeVar("T")
 
 
-def eventually(
-    predicate: Callable[[], T], timeout: float = 5.0, message: str = "", *, interval: float = 0.01
-) -> T:
+def eventually(predicate: Callable[[], T], timeout: float = 5.0, message: str = "", *, interval: float = 0.01) -> T:
     """The first true value that `predicate` returns, asked again and again for up to `timeout` seconds.
 
     `interval` seconds lie between two calls. It is asked at least once, and once more at the deadline. What
