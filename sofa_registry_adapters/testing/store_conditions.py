@@ -122,9 +122,7 @@ class ConditionsContract:
     async def test_what_is_declared_absent_is_absent(self, stores: Stores) -> None:
         store = await stores.open()
         if not store.capabilities.compare_and_set and isinstance(store, ConditionalStore):
-            assert await raises(Unsupported, store.compare_and_put(record("a"), None)), (
-                "compare_and_set works"
-            )
+            assert await raises(Unsupported, store.compare_and_put(record("a"), None)), "compare_and_set works"
         if not store.capabilities.list_services and isinstance(store, ListableStore):
             assert await raises(Unsupported, store.buckets(())), "list_services works"
         if not store.capabilities.push:

@@ -5,7 +5,7 @@ A store's own tests derive from `StoreContract` and override one fixture::
     class TestMyStore(StoreContract):
         @pytest.fixture
         def store_factory(self):
-            target = parse_target(f"mine://127.0.0.1/{uuid.uuid4().hex}?lease=2s", BACKEND)
+            target = parse_target(f"mine://127.0.0.1/{uuid.uuid4().hex}?lease=3s", BACKEND)
             return lambda: MyStore(target, SystemClock())
 
 What a store cannot do it says in its `Capabilities`; the tests go by them, never by a name, and what is
@@ -13,8 +13,6 @@ declared absent has to be absent. Plain pytest runs it; no plugin is needed.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import pytest
 
@@ -44,15 +42,14 @@ __all__ = ["DeleteBehind", "StoreContract", "StoreFactory"]
 
 
 class StoreContract(OwnershipContract, ReadingContract, WatchingContract, ConditionsContract):
-    """Override `store_factory`. ``lease_seconds`` bounds the tests that wait for a lease to pass."""
-
-    lease_seconds: ClassVar[float] = 5.0
+    """Override `store_factory`."""
 
     @pytest.fixture
     def store_factory(self) -> StoreFactory:
         """Makes stores that are not open yet, all on one space that no other test uses.
 
-        Give them the shortest lease that the product takes: some tests outlive it.
+        Give them a lease of a few seconds: a test waits for one and a half of it, others renew nothing
+        for a second or two.
         """
         raise NotImplementedError(f"{type(self).__name__} overrides the fixture store_factory")
 

@@ -27,7 +27,7 @@ from sofa_registry_adapters.testing.faults.waiting import eventually_async
 STEP_SECONDS = 5.0
 """How long one condition may take to come true."""
 TEST_SECONDS = 30.0
-"""How long a whole test may take, leases that it waits for not counted."""
+"""How long a whole test may take."""
 
 StoreFactory = Callable[[], RecordStore]
 DeleteBehind = Callable[[RecordStore, RecordKey], Awaitable[None]]
@@ -171,7 +171,7 @@ def bounded(test: Callable[[Contract, Stores], Awaitable[None]]) -> Callable[[Co
     @functools.wraps(test)
     def run(self: Contract, stores: Stores) -> None:
         async def main() -> None:
-            async with asyncio.timeout(TEST_SECONDS + 3 * getattr(self, "lease_seconds", 0.0)):
+            async with asyncio.timeout(TEST_SECONDS):
                 try:
                     await test(self, stores)
                 finally:
@@ -182,9 +182,7 @@ def bounded(test: Callable[[Contract, Stores], Awaitable[None]]) -> Callable[[Co
     return run
 
 
-async def comes_true(
-    condition: Callable[[], Awaitable[bool]], message: str, seconds: float = STEP_SECONDS
-) -> None:
+async def comes_true(condition: Callable[[], Awaitable[bool]], message: str, seconds: float = STEP_SECONDS) -> None:
     """Wait until the condition is true."""
     look: Callable[[], bool | Awaitable[bool]] = condition
     await eventually_async(look, seconds, message, interval=0.02)
@@ -206,9 +204,7 @@ def need(capabilities: Capabilities, name: str) -> None:
 def conditional(store: RecordStore) -> ConditionalStore:
     """The store's conditional verbs; skips the test where they are declared absent."""
     need(store.capabilities, "compare_and_set")
-    assert isinstance(store, ConditionalStore), (
-        "compare_and_set is declared, so the store is a ConditionalStore"
-    )
+    assert isinstance(store, ConditionalStore), "compare_and_set is declared, so the store is a ConditionalStore"
     return store
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 
 from sofa_registry_adapters.errors import Conflict, RegistryError, ValueTooLarge
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey
+from sofa_registry_adapters.testing.faults.waiting import eventually_async
 from sofa_registry_adapters.testing.store_kit import (
     HERE,
     PLACE,
+    STEP_SECONDS,
     Stores,
     bounded,
     contents,
@@ -106,7 +110,7 @@ class OwnershipContract:
     @bounded
     async def test_2_many_records_in_one_call(self, stores: Stores) -> None:
         store = await stores.open()
-        records = [Record((*PLACE, f"{number % 7}"), f"{number}", b"x" * 100) for number in range(600)]
+        records = [Record((*PLACE, f"{number % 7}"), f"{number}", b"x" * 100, owned=False) for number in range(600)]
         await write(store, *records)
         deep = Bucket(PLACE, deep=True)
         assert await values(store, deep) == {one.key: one.value for one in records}
@@ -155,7 +159,7 @@ class OwnershipContract:
         need(store.capabilities, "lease")
         await write(store, record("a"))
         replica = await stores.replica(reader, HERE)
-        until = asyncio.get_running_loop().time() + 2.0 * store.lease
+        until = asyncio.get_running_loop().time() + 1.5 * store.lease
         while asyncio.get_running_loop().time() < until:
             assert not await store.renew()
             await reader.renew()
@@ -202,3 +206,28 @@ class OwnershipContract:
         calls = (store.read(HERE), store.put([record("b")]), store.delete([key("a")]), store.renew())
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [answer for answer in answers if not isinstance(answer, RegistryError)] == []
+
+    @bounded
+    async def test_7_a_closed_store_leaves_nothing_behind(self, stores: Stores) -> None:
+        await _live_and_close(stores)
+        threads, files = threading.active_count(), _open_files()
+        for _ in range(5):
+            await _live_and_close(stores)
+        await eventually_async(
+            lambda: threading.active_count() <= threads and _open_files() <= files,
+            STEP_SECONDS,
+            f"closed stores leave no thread and no open file (before: {threads} and {files})",
+        )
+
+
+async def _live_and_close(stores: Stores) -> None:
+    store = await stores.open()
+    await write(store, record("a"))
+    if store.capabilities.push:
+        await stores.replica(store, HERE)
+    await store.close()
+
+
+def _open_files() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0

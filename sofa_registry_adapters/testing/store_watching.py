@@ -99,7 +99,7 @@ class WatchingContract:
         store, writer = await _two(stores)
         replica = await stores.replica(store, HERE)
         for number in range(1, 101):
-            await write(writer, record("a", b"%d" % number))
+            await write(writer, record("a", b"%d" % number, owned=False))
         await _becomes(replica, {key("a"): b"100"})
         seen = [int(one.record.value) for message in replica.messages for one in _changed(message)]
         assert seen == sorted(seen), "a change came after a later one"
@@ -163,7 +163,7 @@ class WatchingContract:
         store, writer = await _two(stores)
         replica = await stores.replica(store, HERE)
         for number in range(5):
-            await write(writer, *(record(f"{name}", b"%d" % number) for name in range(300)))
+            await write(writer, *(record(f"{name}", b"%d" % number, owned=False) for name in range(300)))
         await erase(writer, *(key(f"{name}") for name in range(290)))
         await replica.equals(store)
         assert len(replica.records) == 10
@@ -174,7 +174,7 @@ class WatchingContract:
         messages = store.watch(HERE)
         state = _apply({}, await anext(messages))
         for number in range(600):
-            await write(writer, record(f"{number % 50}", b"%d" % number))
+            await write(writer, record(f"{number % 50}", b"%d" % number, owned=False))
         expected = {name: one.value for name, one in (await contents(store, HERE)).items()}
         while state != expected:
             async with asyncio.timeout(STEP_SECONDS):
@@ -238,8 +238,9 @@ async def _becomes(replica: Replica, values: dict[RecordKey, bytes]) -> None:
 
 async def _churn(writer: RecordStore) -> None:
     """Put, overwrite and delete for a while, with pauses in which others get on."""
+    # Permanent records wherever a test may take longer than a lease, which nobody renews here.
     for number in range(150):
-        await write(writer, record(f"{number}"), record("last", b"%d" % number))
+        await write(writer, *(record(name, b"%d" % number, owned=False) for name in (f"{number}", "last")))
         if number % 3 == 0:
             await erase(writer, key(f"{number // 2}"))
         await asyncio.sleep(0.001)

@@ -14,5 +14,5 @@ from sofa_registry_adapters.testing.store_contract import StoreContract, StoreFa
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store_factory(self) -> StoreFactory:
-        target = parse_target(f"memory://{uuid.uuid4().hex}?lease=500ms", BACKEND)
+        target = parse_target(f"memory://{uuid.uuid4().hex}?lease=3s", BACKEND)
         return lambda: MemoryStore(target, SystemClock())
