@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 
 import msgspec
 
@@ -50,6 +48,8 @@ def advertise_address(target: Target) -> Advertised:
 
 
 def _source_towards(host: str, port: int) -> str:
+    import socket
+
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(address)
@@ -72,6 +72,8 @@ def check_routable(instance: Instance, target: Target) -> None:
 def _is_here(host: str) -> bool:
     if host.lower().rstrip(".") in ("localhost", "localhost.localdomain", "ip6-localhost"):
         return True
+    import ipaddress
+
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from sofa_registry_adapters.errors import InvalidURL, UnknownOption
 from sofa_registry_adapters.model.instance import check_host
 from sofa_registry_adapters.spi.options import Address, BackendType, Option, Target, Value
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 URL_VARIABLE = "SOFA_REGISTRY_URL"
 FILE_VARIABLE = "SOFA_REGISTRY_FILE"
@@ -120,6 +122,8 @@ def find_settings(url: str | None = None) -> Settings:
         return Settings(url, "the argument")
     if from_environment := os.environ.get(URL_VARIABLE):
         return Settings(from_environment, f"the variable {URL_VARIABLE}")
+    from pathlib import Path
+
     path = Path(os.environ.get(FILE_VARIABLE) or FILE_NAME)
     if path.is_file():
         return _from_file(path)
@@ -171,6 +175,8 @@ def redacted(url: str) -> str:
 
 def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | None = None) -> Target:
     """The URL and further options, checked against the backend's tables. Raises `InvalidURL`."""
+    from urllib.parse import unquote
+
     scheme = scheme_of(url)
     head, _, query = url.partition("://")[2].partition("?")
     authority, slash, path = head.partition("/")
@@ -229,6 +235,8 @@ def table_of(backend: BackendType) -> dict[str, Option]:
 
 
 def _options(query: str, more: Mapping[str, Value], backend: BackendType) -> dict[str, Value]:
+    from urllib.parse import parse_qsl
+
     table = table_of(backend)
     values: dict[str, Value] = {name: option.default for name, option in table.items()}
     given: dict[str, Value] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import sys
 from collections.abc import Mapping
@@ -153,6 +152,8 @@ def check_host(host: object) -> str:
     if not isinstance(host, str) or not host or len(host) > 253:
         raise InvalidArgument(f"the host must be a name or an IP address of 1 to 253 characters: {host!r:.60}")
     if ":" in host or host.replace(".", "").isdigit():
+        import ipaddress  # most of the cost of importing the package, needed by a publisher only
+
         try:
             return str(ipaddress.ip_address(host))
         except ValueError:
