@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sofa_registry_adapters.engine.disk import Disk, Saved, default_folder
 from sofa_registry_adapters.engine.keeper import Keeper, wait_live
 from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
@@ -19,23 +17,20 @@ from sofa_registry_adapters.engine.mirror import Mirror
 from sofa_registry_adapters.engine.publication import Publication
 from sofa_registry_adapters.engine.reactor import stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY, REFUSAL
+from sofa_registry_adapters.engine.snapshots import Snapshots
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
 from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
-from sofa_registry_adapters.model.events import SnapshotFailed
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision, ServiceView
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.registry import RegistryBackend
-from sofa_registry_adapters.spi.worker import Worker
 
 logger = logging.getLogger("sofa_registry_adapters")
 
 SNAPSHOT_GRACE = 0.3
 """Seconds that a first view from the registry gets before the one on disk is served."""
-SAVE_AFTER = 0.5
-"""Seconds in which changes of a service are written to disk once."""
 CLOSE_WITHIN = 2.0
 
 
@@ -71,9 +66,7 @@ class Engine:
         self._mirrors: dict[ServiceKey, Mirror] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._side: set[asyncio.Task[Any]] = set()
-        self._worker = Worker("sofa-registry-disk")
-        self._disk = _disk(target)
-        self._saving: dict[ServiceKey, asyncio.Task[None]] = {}
+        self._snapshots = Snapshots(target, clock, events.emit)
         self._open_error: RegistryError | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -145,7 +138,9 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN * 0.6):
                 await self._withdraw_all()
-        await self._flush()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN * 0.05):
+                await self._snapshots.flush()
         await stop_tasks(*self._tasks)
         await self._keeper.stop()
         await asyncio.gather(*(mirror.stop() for mirror in self._mirrors.values()))
@@ -153,7 +148,7 @@ class Engine:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN * 0.3):
                 await self.backend.close()
-        self._worker.stop()
+        self._snapshots.stop()
 
     async def _withdraw_all(self) -> None:
         pending = [self._keeper.withdraw(one) for one in self._keeper.publications()]
@@ -252,12 +247,12 @@ class Engine:
         return ServiceView(service, instances, revision=found.revision if found else Revision())
 
     async def _lookup_on_disk(self, service: ServiceKey, timeout: float, error: Exception) -> ServiceView:
-        saved = await self._load(service)
+        saved = await self._snapshots.load(service)
         if saved is None:
             if isinstance(error, RegistryError):
                 raise error
             raise DeadlineExceeded(f"no answer about {service} from {self.name} within {timeout:g} s") from error
-        confirmed = self._clock.monotonic() - self._age(saved)
+        confirmed = self._clock.monotonic() - self._snapshots.age(saved)
         return ServiceView(service, saved.instances, stale=True, confirmed=confirmed, now=self._clock.monotonic)
 
     async def attach(self, service: ServiceKey, timeout: float, *, required: bool) -> Mailbox:
@@ -268,7 +263,7 @@ class Engine:
         mailbox = Mailbox(mirror.source, self._forget_soon(mirror), known=mirror.known.is_set())
         mirror.mailboxes.append(mailbox)
         try:
-            if required or self._disk is not None:
+            if required or self._snapshots.enabled:
                 await self._first_view(mirror, timeout if required else min(timeout, SNAPSHOT_GRACE * 2))
         except BaseException as error:
             if not required and isinstance(error, RegistryError):
@@ -279,7 +274,7 @@ class Engine:
 
     def _follow(self, service: ServiceKey) -> Mirror:
         mirror = Mirror(service, self.backend, self.times, self._clock, self._events)
-        mirror.changed = self._save_soon
+        mirror.changed = self._snapshots.save_soon
         self._mirrors[service] = mirror
         self._aside(self._start_mirror(mirror))
         return mirror
@@ -303,9 +298,9 @@ class Engine:
     async def _preload(self, mirror: Mirror) -> None:
         if mirror.known.is_set():
             return
-        saved = await self._load(mirror.service)
+        saved = await self._snapshots.load(mirror.service)
         if saved is not None:
-            mirror.preload(saved.instances, self._age(saved))
+            mirror.preload(saved.instances, self._snapshots.age(saved))
 
     async def _first_view(self, mirror: Mirror, timeout: float) -> None:
         try:
@@ -353,54 +348,3 @@ class Engine:
         task = asyncio.create_task(work)
         self._side.add(task)
         task.add_done_callback(self._side.discard)
-
-    # Disk.
-
-    def _age(self, saved: Saved) -> float:
-        return max(0.0, (self._clock.wall_ms() - saved.saved) / 1000)
-
-    async def _load(self, service: ServiceKey) -> Saved | None:
-        if self._disk is None:
-            return None
-        try:
-            return await self._worker.run(self._disk.load, service)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self._events.emit(SnapshotFailed(service, str(error)))
-            return None
-
-    def _save_soon(self, mirror: Mirror) -> None:
-        if self._disk is not None and mirror.service not in self._saving and self._closing is None:
-            self._saving[mirror.service] = asyncio.create_task(self._save_later(mirror))
-
-    async def _save_later(self, mirror: Mirror) -> None:
-        try:
-            await asyncio.sleep(SAVE_AFTER)
-        finally:
-            self._saving.pop(mirror.service, None)
-        await self._save(mirror)
-
-    async def _save(self, mirror: Mirror) -> None:
-        view = mirror.view()
-        if self._disk is None or view.stale:
-            return
-        try:
-            await self._worker.run(self._disk.save, mirror.service, view.settle(), self._clock.wall_ms())
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self._events.emit(SnapshotFailed(mirror.service, str(error)))
-
-    async def _flush(self) -> None:
-        waiting = list(self._saving.items())
-        await stop_tasks(*(task for _, task in waiting))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN * 0.05):
-                for service, _ in waiting:
-                    if (mirror := self._mirrors.get(service)) is not None:
-                        await self._save(mirror)
-
-
-def _disk(target: Target) -> Disk | None:
-    folder = target.text("snapshot")
-    if folder == "off":
-        return None
-    registry = f"{target.scheme}://{target.addresses}{target.path}?{target.text('namespace')}&{target.text('layout')}"
-    return Disk(Path(folder).expanduser() if folder else default_folder(), registry)
