@@ -1,0 +1,179 @@
+"""Connections to the server: a few for commands, and bare ones for subscriptions. Nothing here retries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import NoScriptError, ResponseError
+
+from sofa_registry_adapters.backends.redis import database
+from sofa_registry_adapters.backends.redis.failures import translate, translating
+from sofa_registry_adapters.backends.redis.scripting import Command, Script
+from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.spi.options import Target
+
+COMMAND_CONNECTIONS = 4
+CONNECT_SECONDS = 2.0
+PIPELINED = 500
+"""Commands in one round trip at most."""
+PIPELINED_BYTES = 4_000_000
+GOODBYE_SECONDS = 0.2
+
+
+class Connector:
+    """Knows how to connect to the server of a target."""
+
+    def __init__(self, target: Target) -> None:
+        address = target.addresses[0]
+        self.where = f"{address.host}:{address.port}"
+        self.call_timeout = target.number("call_timeout")
+        self._kind: type[Connection] = SSLConnection if target.scheme == "rediss" else Connection
+        self._settings: Mapping[str, Any] = {
+            "host": address.host,
+            "port": address.port,
+            "socket_connect_timeout": min(CONNECT_SECONDS, self.call_timeout),
+            "protocol": 2,
+            "health_check_interval": 0,
+            **_credentials(target),
+            **(_tls(target) if target.scheme == "rediss" else {}),
+        }
+        self._database = database(target)
+
+    def pool(self) -> BlockingConnectionPool:
+        """Connections for commands; each is made when it is first needed."""
+        return BlockingConnectionPool(
+            connection_class=self._kind,
+            max_connections=COMMAND_CONNECTIONS,
+            timeout=self.call_timeout,
+            db=self._database,
+            socket_timeout=self.call_timeout,
+            retry=Retry(NoBackoff(), 0),
+            **self._settings,
+        )
+
+    async def subscriber(self) -> Connection:
+        """A connection that waits for messages without a limit, connected."""
+        connection = self._kind(socket_timeout=None, retry=Retry(NoBackoff(), 0), **self._settings)
+        try:
+            with translating(self.where):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await part(connection)
+            raise
+        return connection
+
+
+def _credentials(target: Target) -> dict[str, Any]:
+    if file := target.text("password_file"):
+        return {"credential_provider": _PasswordFile(target.username, file)}
+    return {"username": target.username or None, "password": target.password or None}
+
+
+class _PasswordFile(CredentialProvider):
+    """Reads the file at each connect, so that a password can be changed under a running process."""
+
+    def __init__(self, username: str, file: str) -> None:
+        self._username = username
+        self._file = Path(file)
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._file.read_text(encoding="utf-8").strip()
+        return (self._username, password) if self._username else (password,)
+
+
+def _tls(target: Target) -> dict[str, Any]:
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": target.text("ca") or None,
+        "ssl_certfile": target.text("cert") or None,
+        "ssl_keyfile": target.text("key") or None,
+    }
+
+
+async def part(connection: Connection) -> None:
+    """Disconnect; never raises, and never takes long."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            await connection.disconnect(nowait=True)
+
+
+class Commands:
+    """Runs commands on the server, many in one round trip."""
+
+    def __init__(self, connector: Connector, scripts: Mapping[str, Script]) -> None:
+        self.where = connector.where
+        self._pool = connector.pool()
+        self._client: Redis = Redis(connection_pool=self._pool)
+        self._bodies = {script.digest: script.body for script in scripts.values()}
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, in order; a `RegistryError` in the place of one that was refused.
+
+        Raises `Unavailable`, and then nothing is known about any of them.
+        """
+        answers: list[Any] = []
+        for some in _portions(commands):
+            with translating(self.where):
+                answers += await self._round_trip(some)
+        for answer in answers:
+            if isinstance(answer, Unavailable):
+                raise answer
+        return answers
+
+    async def one(self, command: Command) -> Any:
+        """The answer to one command. Raises a `RegistryError` if it was refused."""
+        (answer,) = await self.run((command,))
+        if isinstance(answer, RegistryError):
+            raise answer
+        return answer
+
+    async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+        answers = await self._send(commands)
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            again = await self._send([self._spelled_out(commands[at]) for at in unknown])
+            for at, answer in zip(unknown, again, strict=True):
+                answers[at] = answer
+        return [translate(answer, self.where) if isinstance(answer, ResponseError) else answer for answer in answers]
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
+
+    def _spelled_out(self, command: Command) -> Command:
+        digest = command[1]
+        assert isinstance(digest, bytes)  # noqa: S101  only scripts are unknown
+        return ("EVAL", self._bodies[digest], *command[2:])
+
+    async def close(self) -> None:
+        """Disconnect; never raises, and never takes long."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._client.aclose()
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await self._pool.disconnect()
+
+
+def _portions(commands: Sequence[Command]) -> list[Sequence[Command]]:
+    portions: list[list[Command]] = [[]]
+    size = 0
+    for command in commands:
+        bytes_ = sum(len(argument) for argument in command if not isinstance(argument, int))
+        if portions[-1] and (len(portions[-1]) >= PIPELINED or size + bytes_ > PIPELINED_BYTES):
+            portions.append([])
+            size = 0
+        portions[-1].append(command)
+        size += bytes_
+    return [portion for portion in portions if portion]

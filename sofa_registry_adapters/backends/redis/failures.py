@@ -1,0 +1,57 @@
+"""What the client library raises, as errors of this library. Messages name the server, never a password."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from redis import exceptions
+
+from sofa_registry_adapters.errors import Denied, Refused, RegistryError, Unavailable
+
+_BY_CLASS: tuple[tuple[type[Exception], type[RegistryError]], ...] = (
+    (exceptions.AuthenticationError, Denied),
+    (exceptions.AuthorizationError, Denied),
+    (exceptions.NoPermissionError, Denied),
+    (exceptions.ConnectionError, Unavailable),
+    (exceptions.TimeoutError, Unavailable),
+    (exceptions.ReadOnlyError, Unavailable),
+    (exceptions.ClusterDownError, Unavailable),
+    (OSError, Unavailable),
+    (EOFError, Unavailable),
+)
+_BY_CODE = {
+    "NOAUTH": Denied,
+    "NOPERM": Denied,
+    "WRONGPASS": Denied,
+    "READONLY": Unavailable,
+    "LOADING": Unavailable,
+    "MASTERDOWN": Unavailable,
+    "NOREPLICAS": Unavailable,
+    "CLUSTERDOWN": Unavailable,
+    "BUSY": Unavailable,
+    "UNBLOCKED": Unavailable,
+}
+
+
+def translate(error: Exception, where: str) -> RegistryError:
+    """The error of this library for one of the client library, about the server ``where``."""
+    text = str(error) or type(error).__name__
+    for kind, ours in _BY_CLASS:
+        if isinstance(error, kind):
+            return ours(f"redis at {where}: {text}")
+    # What a script ran into has its code at the start, or behind the script's own complaint.
+    words = text.replace("-", " ").split()
+    for word in words:
+        if word in _BY_CODE:
+            return _BY_CODE[word](f"redis at {where}: {text}")
+    return Refused(f"redis at {where} refused: {text}")
+
+
+@contextlib.contextmanager
+def translating(where: str) -> Iterator[None]:
+    """Raise what the client library raises as an error of this library."""
+    try:
+        yield
+    except (exceptions.RedisError, OSError, EOFError) as error:
+        raise translate(error, where) from error

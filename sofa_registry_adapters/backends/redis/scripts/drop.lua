@@ -1,0 +1,3 @@
+-- This owner is leaving.
+drop(me)
+return commit() or 1

@@ -1,0 +1,141 @@
+"""One open store: an owner, its connections, and what it holds and watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from sofa_registry_adapters.backends.redis.connecting import Commands, Connector
+from sofa_registry_adapters.backends.redis.keys import Keyspace, Path, joined, range_below, split
+from sofa_registry_adapters.backends.redis.ownership import Holdings
+from sofa_registry_adapters.backends.redis.scripting import Argument, Command, Script
+from sofa_registry_adapters.backends.redis.subscriptions import Feed
+from sofa_registry_adapters.backends.redis.watching import Watch
+from sofa_registry_adapters.backends.redis.wire import (
+    Change,
+    Malformed,
+    Position,
+    Reading,
+    State,
+    parse_log,
+    parse_reading,
+    parse_state,
+)
+from sofa_registry_adapters.errors import Closed, RegistryError
+from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.spi.options import Target
+from sofa_registry_adapters.spi.store import Bucket
+
+DROP_SECONDS = 0.5
+PING: Command = ("PING",)
+
+
+class Session:
+    """See the module. It is a `Reader` for watches."""
+
+    def __init__(self, target: Target, connector: Connector, scripts: Mapping[str, Script]) -> None:
+        self.owner = secrets.token_hex(8)
+        self.keyspace = Keyspace(target.text("prefix"), target.text("namespace"))
+        self.commands = Commands(connector, scripts)
+        self.holdings = Holdings()
+        self.watches: set[Watch] = set()
+        self.feed: Feed | None = None
+        self._connector = connector
+        self._scripts = scripts
+        self._lease = target.number("lease")
+        self._log_length = int(target.number("log_length"))
+        self._connecting = asyncio.Lock()
+        self._closed = False
+
+    def call(self, script: str, path: Path, *arguments: Argument) -> Command:
+        """The command that runs a script on a bucket, as this owner."""
+        common = (self.owner, int(self._lease * 1000), self._log_length, secrets.token_hex(8))
+        return self._scripts[script].call(self.keyspace.keys(path), *common, *arguments)
+
+    def register(self, paths: Iterable[Path]) -> Command:
+        """The command that puts buckets into the index."""
+        return ("ZADD", self.keyspace.index, *(part for path in paths for part in (0, joined(path))))
+
+    @contextlib.contextmanager
+    def writing(self, paths: Iterable[Path]) -> Iterator[None]:
+        """While a write to these buckets is under way, nothing about them can be concluded."""
+        holdings = [self.holdings.of(path) for path in dict.fromkeys(paths)]
+        for holding in holdings:
+            holding.writing += 1
+        try:
+            yield
+        finally:
+            for holding in holdings:
+                holding.writing -= 1
+                holding.version += 1
+
+    async def look(self, paths: Sequence[Path]) -> Sequence[State]:
+        """The state of buckets, their leases kept up and their dead owners swept."""
+        answers = await self.commands.run([self.call("look", path) for path in paths])
+        return [parse_state(answer) for answer in _accepted(answers)]
+
+    async def read_one(self, path: Path, known: Revision = Revision()) -> Reading:  # noqa: B008  immutable
+        """One bucket; without its records if it is still at ``known``."""
+        answer = await self.commands.one(self.call("read", path, known.epoch, known.counter))
+        return parse_reading(answer, path, self.owner)
+
+    async def read_all(self, bucket: Bucket, more: Iterable[Path] = ()) -> Mapping[Path, Reading]:
+        paths = [bucket.path]
+        if bucket.deep:
+            paths = list(dict.fromkeys((bucket.path, *await self.paths_below(bucket.path), *more)))
+        # A counter that no bucket has, so that the records are always in the answer.
+        answers = await self.commands.run([self.call("read", path, "", -1) for path in paths])
+        pairs = zip(paths, _accepted(answers), strict=True)
+        return {path: parse_reading(answer, path, self.owner) for path, answer in pairs}
+
+    async def changes(self, path: Path, position: Position) -> Sequence[Change] | None:
+        where = (position.epoch, position.counter, position.nonce)
+        answer = await self.commands.one(self.call("changes", path, *where))
+        try:
+            return parse_log(answer) if isinstance(answer, list) else None
+        except Malformed:
+            return None
+
+    async def paths_below(self, path: Path) -> Sequence[Path]:
+        """The buckets below ``path`` that have, or had, a record."""
+        found = await self.commands.one(("ZRANGEBYLEX", self.keyspace.index, *range_below(path)))
+        return [split(raw) for raw in found]
+
+    async def join_feed(self) -> Feed:
+        """The connection for messages, made if need be."""
+        async with self._connecting:
+            if self.feed is None or self.feed.error is not None:
+                connection = await self._connector.subscriber()
+                patience = min(self._connector.call_timeout, max(1.0, self._lease / 3))
+                self.feed = Feed(connection, self._connector.where, self.keyspace.path_of, patience)
+            if self._closed:
+                await self.end_feed(self.feed)
+                raise Closed("the store was closed")
+            return self.feed
+
+    async def end_feed(self, feed: Feed) -> None:
+        """This connection for messages is of no use any more."""
+        if self.feed is feed:
+            self.feed = None
+        await feed.close()
+
+    async def close(self) -> None:
+        """Drop what this owner has, and disconnect. Bounded; never raises."""
+        self._closed = True
+        if self.feed is not None:
+            await self.end_feed(self.feed)
+        drops = [self.call("drop", path) for path in self.holdings.paths()]
+        with contextlib.suppress(RegistryError, TimeoutError):
+            async with asyncio.timeout(DROP_SECONDS):
+                await self.commands.run(drops)
+        await self.commands.close()
+
+
+def _accepted(answers: Sequence[object]) -> Iterator[list[object]]:
+    for answer in answers:
+        if isinstance(answer, RegistryError):
+            raise answer
+        assert isinstance(answer, list)  # noqa: S101  the scripts say so
+        yield answer

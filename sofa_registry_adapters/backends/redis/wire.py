@@ -1,0 +1,152 @@
+"""What is in the server and on the channels, as values. Whatever is malformed is refused, never guessed.
+
+A record is ``<owner>␟<revision>␟<value>`` (␟ is byte 31), the owner ``-`` for a permanent one. A message is a
+line ``1 <epoch> <nonce> <changes>``, then for each change a line ``<counter> p|d <bytes> <bytes>`` followed by
+the record's name and the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from sofa_registry_adapters.backends.redis.keys import Path, decode
+from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.spi.store import Record, Stored
+
+_SEPARATOR = b"\x1f"
+_NOBODY = b"-"
+
+
+class Malformed(Exception):
+    """These bytes are none of ours."""
+
+
+class Change(NamedTuple):
+    """One change of a bucket: the record as it is kept, or None where it is gone."""
+
+    counter: int
+    name: bytes
+    raw: bytes | None
+    nonce: str
+
+
+class Message(NamedTuple):
+    """What a channel tells."""
+
+    epoch: str
+    changes: Sequence[Change]
+
+
+class Position(msgspec.Struct):
+    """Where a watch stands in the history of a bucket.
+
+    ``fresh`` while messages from before it may still arrive.
+    """
+
+    epoch: str
+    counter: int
+    nonce: str
+    fresh: bool = True
+
+    @property
+    def revision(self) -> Revision:
+        """The position as a revision."""
+        return Revision(self.epoch, self.counter)
+
+
+class State(NamedTuple):
+    """The answer of the script ``look``."""
+
+    leased: bool
+    held: int
+    foreign: int
+    revision: Revision
+    records: int
+
+
+class Reading(NamedTuple):
+    """The answer of the script ``read``; ``records`` is None where nothing changed."""
+
+    position: Position
+    records: Sequence[Stored] | None
+
+
+def stored(path: Path, name: bytes, raw: bytes, me: str) -> Stored:
+    """A record as the owner ``me`` sees it. One that somebody else wrote by hand counts as permanent."""
+    parts = raw.split(_SEPARATOR, 2)
+    if len(parts) != 3:
+        return Stored(Record(path, decode(name), raw, owned=False), "0", "none")
+    owner, revision, value = parts
+    if owner == _NOBODY:
+        return Stored(Record(path, decode(name), value, owned=False), decode(revision), "none")
+    record = Record(path, decode(name), value)
+    return Stored(record, decode(revision), "mine" if owner == me.encode() else "other")
+
+
+def parse_message(data: bytes) -> Message:
+    """Read a message. Raises `Malformed`."""
+    try:
+        end = data.index(b"\n")
+        version, epoch, nonce, count = data[:end].split(b" ")
+        if version != b"1":
+            raise Malformed(f"version {version!r}")
+        return Message(epoch.decode(), tuple(_changes(data, end + 1, int(count), nonce.decode())))
+    except ValueError as error:
+        raise Malformed(str(error)) from None
+
+
+def _changes(data: bytes, start: int, count: int, nonce: str) -> Iterator[Change]:
+    for _ in range(count):
+        end = data.index(b"\n", start)
+        counter, operation, name_length, raw_length = data[start:end].split(b" ")
+        middle = end + 1 + int(name_length)
+        start = middle + int(raw_length)
+        if operation not in (b"p", b"d") or not end < middle <= start <= len(data):
+            raise Malformed("a change does not fit")
+        raw = data[middle:start] if operation == b"p" else None
+        yield Change(int(counter), data[end + 1 : middle], raw, nonce)
+    if start != len(data):
+        raise Malformed("more bytes than changes")
+
+
+def parse_log(entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> Sequence[Change]:
+    """Read the answer of the script ``changes``. Raises `Malformed`."""
+    changes = []
+    for entry, fields in entries:
+        try:
+            _, operation, _, name, _, raw, _, nonce = fields
+            counter = int(entry.partition(b"-")[0])
+        except ValueError as error:
+            raise Malformed(str(error)) from None
+        changes.append(Change(counter, name, raw if operation == b"p" else None, nonce.decode()))
+    return changes
+
+
+def parse_state(answer: Sequence[object]) -> State:
+    """Read the answer of the script ``look``."""
+    leased, held, foreign, epoch, counter, records = map(_text, answer)
+    return State(leased == "1", int(held), int(foreign), Revision(epoch, int(counter)), int(records))
+
+
+def parse_reading(answer: Sequence[object], path: Path, me: str) -> Reading:
+    """Read the answer of the script ``read``."""
+    epoch, counter, nonce = map(_text, answer[:3])
+    position = Position(epoch, int(counter), nonce)
+    if len(answer) == 3:
+        return Reading(position, None)
+    expired, flat = answer[3:]
+    assert isinstance(expired, list)  # noqa: S101  the script says so
+    assert isinstance(flat, list)  # noqa: S101
+    gone = {owner + _SEPARATOR for owner in expired if owner != me.encode()}
+    items = iter(flat)
+    pairs = ((name, raw) for name, raw in zip(items, items, strict=True))
+    if gone:
+        pairs = ((name, raw) for name, raw in pairs if raw[: raw.find(_SEPARATOR) + 1] not in gone)
+    return Reading(position, tuple(stored(path, name, raw, me) for name, raw in pairs))
+
+
+def _text(raw: object) -> str:
+    return raw.decode() if isinstance(raw, bytes) else str(raw)
