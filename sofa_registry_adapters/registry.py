@@ -45,7 +45,7 @@ class Registry(Face):
             try:
                 session.run(session.engine.close(), TIMEOUT)
             finally:
-                session.release()
+                session.release(wait=0.5)
 
     def __enter__(self) -> Self:
         return self.open()

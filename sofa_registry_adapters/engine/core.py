@@ -15,11 +15,11 @@ from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.mirror import Mirror
 from sofa_registry_adapters.engine.publication import Publication
-from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY, REFUSAL
 from sofa_registry_adapters.engine.snapshots import Snapshots
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
-from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
+from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision, ServiceView
@@ -81,13 +81,13 @@ class Engine:
         attempts = 0
         while True:
             try:
-                async with asyncio.timeout(self.times.call_timeout):
+                async with bounded(self.times.call_timeout, "connecting"):
                     await self.backend.open()
-            except (RegistryError, TimeoutError) as error:
+            except RegistryError as error:
                 attempts += 1
                 self._link.lost(error)
-                known = isinstance(error, RegistryError) and not isinstance(error, Unavailable)
-                self._open_error = error if known and isinstance(error, RegistryError) else None
+                known = not isinstance(error, Unavailable)
+                self._open_error = error if known else None
                 await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
             else:
                 break
@@ -105,9 +105,9 @@ class Engine:
         while True:
             await self._clock.sleep(REACHABILITY.delay(failures) if failures else interval)
             try:
-                async with asyncio.timeout(bound):
+                async with bounded(bound, "renewing"):
                     missing = await self.backend.renew()
-            except (RegistryError, TimeoutError) as error:
+            except RegistryError as error:
                 failures += 1
                 self._doubt(error)
             except Exception as error:  # a backend's bug must not end the heartbeat
@@ -239,19 +239,17 @@ class Engine:
             return mirror.view()
         try:
             await self._ready(timeout)
-            async with asyncio.timeout(max(0.0, deadline - asyncio.get_running_loop().time())):
+            async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), f"reading {service}"):
                 found = await self.backend.lookup(service)
-        except (RegistryError, TimeoutError) as error:
-            return await self._lookup_on_disk(service, timeout, error)
+        except RegistryError as error:
+            return await self._lookup_on_disk(service, error)
         instances = [one for one in found.instances if one.state == "up"] if found else []
         return ServiceView(service, instances, revision=found.revision if found else Revision())
 
-    async def _lookup_on_disk(self, service: ServiceKey, timeout: float, error: Exception) -> ServiceView:
+    async def _lookup_on_disk(self, service: ServiceKey, error: RegistryError) -> ServiceView:
         saved = await self._snapshots.load(service)
         if saved is None:
-            if isinstance(error, RegistryError):
-                raise error
-            raise DeadlineExceeded(f"no answer about {service} from {self.name} within {timeout:g} s") from error
+            raise error
         confirmed = self._clock.monotonic() - self._snapshots.age(saved)
         return ServiceView(service, saved.instances, stale=True, confirmed=confirmed, now=self._clock.monotonic)
 
@@ -336,13 +334,8 @@ class Engine:
         """The services that have an instance."""
         deadline = asyncio.get_running_loop().time() + timeout
         await self._ready(timeout)
-        try:
-            async with asyncio.timeout(max(0.0, deadline - asyncio.get_running_loop().time())):
-                return await self.backend.services()
-        except RegistryError:
-            raise
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer from {self.name} within {timeout:g} s") from None
+        async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), "listing services"):
+            return await self.backend.services()
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

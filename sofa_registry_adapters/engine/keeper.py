@@ -11,7 +11,7 @@ import msgspec
 
 from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.engine.publication import Publication
-from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
@@ -212,9 +212,9 @@ class Keeper:
         size = sum(len(wanted[key]) for key in batch)
         try:
             # One call time-out for each batch that the backend may make of it, and one to spare.
-            async with asyncio.timeout(self._pace.call_timeout * (2 + size // BATCH)):
+            async with bounded(self._pace.call_timeout * (2 + size // BATCH), "publishing"):
                 errors = await self._backend.announce(Wanted(wanted), batch)
-        except (RegistryError, TimeoutError) as error:
+        except RegistryError as error:
             await self._failed(batch, error)
         except Exception as error:  # a backend's bug must not end the keeper
             logger.exception("the backend failed in a way that is a defect")

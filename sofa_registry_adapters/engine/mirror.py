@@ -11,9 +11,9 @@ from typing import Protocol, TypeVar
 
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
-from sofa_registry_adapters.engine.reactor import closing, stop_tasks
+from sofa_registry_adapters.engine.reactor import bounded, closing, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
-from sofa_registry_adapters.errors import DeadlineExceeded, RegistryError, Unavailable
+from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.model.events import (
     InstancesChanged,
     ProtectionEnded,
@@ -154,13 +154,8 @@ class Mirror:
             await self._clock.sleep(self._pace.poll)
 
     async def _bounded(self, answer: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._pace.call_timeout):
-                return await answer
-        except RegistryError:
-            raise
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer about {self.service} within {self._pace.call_timeout:g} s") from None
+        async with bounded(self._pace.call_timeout, f"reading {self.service}"):
+            return await answer
 
     async def _reconcile(self) -> None:
         """Compare with the registry now and then: servers lose events, too."""

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
+from sofa_registry_adapters.errors import DeadlineExceeded
+
 T = TypeVar("T")
 EXIT_WITHIN = 2.2
 """Seconds that the end of the process may take to withdraw what was not closed."""
@@ -58,10 +60,12 @@ class Reactor:
         """Whether the caller runs on the engine's thread."""
         return threading.current_thread() is self._thread
 
-    def stop(self) -> None:
-        """End the thread soon, without waiting for it."""
+    def stop(self, wait: float) -> None:
+        """End the thread, and wait up to ``wait`` seconds for that."""
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self.loop.stop)
+        if wait and not self.inside():
+            self._thread.join(wait)
 
 
 class Call(Generic[T]):
@@ -146,7 +150,7 @@ class _Holder:
             self._users.add(made)
             return self._current, made
 
-    def release(self, user: Closable) -> None:
+    def release(self, user: Closable, wait: float) -> None:
         """The user is done; the last one ends the reactor."""
         with self._lock:
             self._users.discard(user)
@@ -154,7 +158,7 @@ class _Holder:
             if self._users or reactor is None:
                 return
             self._current = None
-        reactor.stop()
+        reactor.stop(wait)
 
     def after_fork(self) -> None:
         """In the child: forget the parent's thread, its users and its lock."""
@@ -188,6 +192,18 @@ async def closing(messages: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]
     finally:
         if isinstance(messages, AsyncGenerator):
             await messages.aclose()
+
+
+@contextlib.asynccontextmanager
+async def bounded(seconds: float, doing: str) -> AsyncIterator[None]:
+    """Raise `DeadlineExceeded`, with what was being done, unless the body ends within ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except DeadlineExceeded:
+        raise
+    except TimeoutError:
+        raise DeadlineExceeded(f"no answer within {seconds:g} s while {doing}") from None
 
 
 async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:

@@ -70,9 +70,9 @@ class Session:
             call.abandon()
             raise
 
-    def release(self) -> None:
-        """The engine was closed."""
-        REACTOR.release(self.engine)
+    def release(self, wait: float = 0.0) -> None:
+        """The engine was closed; the last one waits up to ``wait`` seconds for the reactor's end."""
+        REACTOR.release(self.engine, wait)
 
 
 def _refuse_green_threads() -> None:

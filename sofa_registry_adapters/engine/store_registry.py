@@ -10,9 +10,9 @@ from typing import TypeVar
 import msgspec
 
 from sofa_registry_adapters.engine.assembly import Assembly
-from sofa_registry_adapters.engine.reactor import closing
+from sofa_registry_adapters.engine.reactor import bounded, closing
 from sofa_registry_adapters.engine.sources import Sources, read_sources
-from sofa_registry_adapters.errors import Conflict, DeadlineExceeded, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.errors import Conflict, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.layout import ServiceLayout
@@ -302,15 +302,8 @@ class StoreRegistry(RegistryBackend):
             names = await self._store.buckets(root)
         return sorted(key for name in names if (key := self._layout.service_of(name)) is not None)
 
-    @contextlib.asynccontextmanager
-    async def _bounded(self, doing: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._call_timeout):
-                yield
-        except DeadlineExceeded:
-            raise
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {self._call_timeout:g} s while {doing}") from None
+    def _bounded(self, doing: str) -> contextlib.AbstractAsyncContextManager[None]:
+        return bounded(self._call_timeout, doing)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
