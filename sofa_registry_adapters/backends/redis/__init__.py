@@ -70,7 +70,7 @@ BACKEND = BackendType(
         "needs, with the default prefix: ~sofa:* &sofa:* -@all +ping +select +client|setinfo +subscribe +psubscribe "
         "+unsubscribe +punsubscribe +publish +eval +evalsha +time +hget +hset +hdel +hlen +hmget +hgetall "
         "+hincrby +zadd +zrem +zscore +zrangebyscore +zrangebylex +zlexcount +zremrangebylex +xadd +xrange "
-        "+exists +expire +persist +del."
+        "+exists +hexists +expire +persist +del +multi +exec."
     ),
     capabilities=CAPABILITIES,
     load=_load,

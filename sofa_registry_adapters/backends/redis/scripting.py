@@ -17,7 +17,6 @@ NAMES = (
     "compare_and_delete",
     "look",
     "own",
-    "read",
     "changes",
     "drop",
 )

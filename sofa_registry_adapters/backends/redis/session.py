@@ -71,24 +71,35 @@ class Session:
                 holding.writing -= 1
                 holding.version += 1
 
-    async def look(self, paths: Sequence[Path]) -> Sequence[State]:
+    async def look(self, paths: Sequence[Path], *, reading: bool = False) -> Sequence[State]:
         """The state of buckets, their leases kept up and their dead owners swept."""
-        answers = await self.commands.run([self.call("look", path) for path in paths])
+        answers = await self.commands.run([self.call("look", path, int(reading)) for path in paths])
         return [parse_state(answer) for answer in _accepted(answers)]
 
-    async def read_one(self, path: Path, known: Revision = Revision()) -> Reading:  # noqa: B008  immutable
-        """One bucket; without its records if it is still at ``known``."""
-        answer = await self.commands.one(self.call("read", path, known.epoch, known.counter))
-        return parse_reading(answer, path, self.owner)
+    async def read(self, path: Path, known: Revision | None) -> Reading | None:
+        """One bucket; None if it is still at ``known``."""
+        (state,) = await self.look((path,), reading=True)
+        if known is not None and known == state.revision and known.epoch:
+            return None
+        readings = await self._read({path: state})
+        return readings[path]
 
     async def read_all(self, bucket: Bucket, more: Iterable[Path] = ()) -> Mapping[Path, Reading]:
         paths = [bucket.path]
         if bucket.deep:
             paths = list(dict.fromkeys((bucket.path, *await self.paths_below(bucket.path), *more)))
-        # A counter that no bucket has, so that the records are always in the answer.
-        answers = await self.commands.run([self.call("read", path, "", -1) for path in paths])
-        pairs = zip(paths, _accepted(answers), strict=True)
-        return {path: parse_reading(answer, path, self.owner) for path, answer in pairs}
+        return await self._read(dict(zip(paths, await self.look(paths, reading=True), strict=True)))
+
+    async def _read(self, states: Mapping[Path, State]) -> Mapping[Path, Reading]:
+        commands: list[Command] = []
+        for path in states:
+            records, _, _, _, state, _ = self.keyspace.keys(path)
+            commands += [("HMGET", state, "epoch", "rev", "nonce"), ("HGETALL", records)]
+        answers = iter(await self.commands.run_at_once(commands))
+        return {
+            path: await parse_reading(path, found, raws, state.dead, self.owner)
+            for (path, state), found, raws in zip(states.items(), answers, answers, strict=True)
+        }
 
     async def changes(self, path: Path, position: Position) -> Sequence[Change] | None:
         where = (position.epoch, position.counter, position.nonce)

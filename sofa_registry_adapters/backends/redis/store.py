@@ -143,14 +143,11 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore):
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
         session = self._opened()
         if not bucket.deep:
-            reading = await session.read_one(bucket.path, known or Revision("", -1))
-            if reading.records is None:
-                return None
-            return StoreSnapshot(reading.position.revision, reading.records)
+            reading = await session.read(bucket.path, known)
+            return None if reading is None else snapshot_of(bucket, {bucket.path: reading})
         if known is not None and await self._stands(session, bucket, known):
             return None
-        readings = await session.read_all(bucket)
-        return snapshot_of(bucket, readings)
+        return snapshot_of(bucket, await session.read_all(bucket))
 
     async def _stands(self, session: Session, bucket: Bucket, known: Revision) -> bool:
         paths = tuple(dict.fromkeys((bucket.path, *await session.paths_below(bucket.path))))

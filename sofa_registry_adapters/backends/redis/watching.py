@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -50,7 +51,7 @@ def revision_of(bucket: Bucket, positions: Mapping[Path, Position]) -> Revision:
 def snapshot_of(bucket: Bucket, readings: Mapping[Path, Reading]) -> StoreSnapshot:
     """What was read, as one."""
     positions = {path: reading.position for path, reading in readings.items()}
-    records = tuple(record for reading in readings.values() for record in reading.records or ())
+    records = tuple(record for reading in readings.values() for record in reading.records)
     return StoreSnapshot(revision_of(bucket, positions), records)
 
 
@@ -80,7 +81,7 @@ class Watch:
         while True:
             messages, doubtful = await self._inbox.take()
             found: Changed = {}
-            suspects = self._fold(messages, found)
+            suspects = await self._fold(messages, found)
             suspects.update(self.positions if doubtful is None else doubtful)
             if not await self._catch_up(suspects, found):
                 return await self.snapshot()
@@ -98,12 +99,15 @@ class Watch:
             # The message may be on its way.
             self._suspected[path] = at.revision
 
-    def _fold(self, messages: Iterable[tuple[Path, bytes]], found: Changed) -> set[Path]:
+    async def _fold(self, messages: Iterable[tuple[Path, bytes]], found: Changed) -> set[Path]:
         """Apply messages; the answer has the buckets that are not in step with theirs."""
         lost: set[Path] = set()
         for path, data in messages:
             if path in lost:
                 continue
+            if found:
+                # A message has 200 changes at most; others get their turn between two.
+                await asyncio.sleep(0)
             try:
                 message = parse_message(data)
             except Malformed:

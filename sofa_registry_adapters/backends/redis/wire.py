@@ -7,7 +7,8 @@ the record's name and the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,8 @@ from sofa_registry_adapters.spi.store import Record, Stored
 
 _SEPARATOR = b"\x1f"
 _NOBODY = b"-"
+RECORDS_AT_ONCE = 1000
+"""Records that are made in one step of the event loop: about two milliseconds."""
 
 
 class Malformed(Exception):
@@ -65,13 +68,14 @@ class State(NamedTuple):
     foreign: int
     revision: Revision
     records: int
+    dead: frozenset[bytes]
 
 
 class Reading(NamedTuple):
-    """The answer of the script ``read``; ``records`` is None where nothing changed."""
+    """A bucket as it was at one moment."""
 
     position: Position
-    records: Sequence[Stored] | None
+    records: Sequence[Stored]
 
 
 def stored(path: Path, name: bytes, raw: bytes, me: str) -> Stored:
@@ -127,25 +131,27 @@ def parse_log(entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> Sequence[Chan
 
 def parse_state(answer: Sequence[object]) -> State:
     """Read the answer of the script ``look``."""
-    leased, held, foreign, epoch, counter, records = map(_text, answer)
-    return State(leased == "1", int(held), int(foreign), Revision(epoch, int(counter)), int(records))
+    *numbers, dead = answer
+    leased, held, foreign, epoch, counter, records = map(_text, numbers)
+    assert isinstance(dead, list)  # noqa: S101  the script says so
+    revision = Revision(epoch, int(counter))
+    return State(leased == "1", int(held), int(foreign), revision, int(records), frozenset(dead))
 
 
-def parse_reading(answer: Sequence[object], path: Path, me: str) -> Reading:
-    """Read the answer of the script ``read``."""
-    epoch, counter, nonce = map(_text, answer[:3])
-    position = Position(epoch, int(counter), nonce)
-    if len(answer) == 3:
-        return Reading(position, None)
-    expired, flat = answer[3:]
-    assert isinstance(expired, list)  # noqa: S101  the script says so
-    assert isinstance(flat, list)  # noqa: S101
-    gone = {owner + _SEPARATOR for owner in expired if owner != me.encode()}
-    items = iter(flat)
-    pairs = ((name, raw) for name, raw in zip(items, items, strict=True))
-    if gone:
-        pairs = ((name, raw) for name, raw in pairs if raw[: raw.find(_SEPARATOR) + 1] not in gone)
-    return Reading(position, tuple(stored(path, name, raw, me) for name, raw in pairs))
+async def parse_reading(
+    path: Path, found: Sequence[bytes | None], raws: Mapping[bytes, bytes], dead: Collection[bytes], me: str
+) -> Reading:
+    """The fields epoch, rev and nonce of the state, and the records but for those of dead owners."""
+    epoch, counter, nonce = (_text(field or b"") for field in found)
+    gone = {owner for owner in dead if owner != me.encode()}
+    records: list[Stored] = []
+    for number, (name, raw) in enumerate(raws.items(), 1):
+        if not (gone and raw.partition(_SEPARATOR)[0] in gone):
+            records.append(stored(path, name, raw, me))
+        if number % RECORDS_AT_ONCE == 0:
+            # Others get their turn on the event loop.
+            await asyncio.sleep(0)
+    return Reading(Position(epoch, int(counter or 0), nonce), tuple(records))
 
 
 def _text(raw: object) -> str:
