@@ -18,8 +18,17 @@ from typing import Any, ClassVar
 import msgspec
 
 from sofa_registry_adapters.errors import CorruptRecord, RegistryError
-from sofa_registry_adapters.model.instance import EMPTY, NOTHING, Extra, Instance, Metadata, State
-from sofa_registry_adapters.model.names import ServiceKey, encode_segment
+from sofa_registry_adapters.model.instance import (
+    NOTHING,
+    Extra,
+    Instance,
+    State,
+    check_host,
+    check_metadata,
+    check_port,
+    check_weight,
+)
+from sofa_registry_adapters.model.names import ServiceKey, check_text, encode_segment
 from sofa_registry_adapters.spi.layout import Seen, ServiceLayout
 from sofa_registry_adapters.spi.store import Bucket, Record, Stored
 
@@ -107,7 +116,7 @@ def decode_instance(value: bytes) -> Instance:
         fields = _decode(value)
         if fields.v < VERSION:
             raise CorruptRecord(f"the record has the version {fields.v}")
-        return _instance(fields, _extra(value, fields)).checked()
+        return _instance(fields, _extra(value, fields))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptRecord(f"the record cannot be decoded: {error}") from None
 
@@ -122,14 +131,14 @@ def _extra(value: bytes, fields: _Fields) -> Extra:
 
 def _instance(fields: _Fields, extra: Extra) -> Instance:
     return Instance(
-        instance_id=fields.id,
-        host=fields.host,
-        port=fields.port,
-        protocol=fields.protocol,
-        weight=fields.weight,
+        instance_id=check_text(fields.id, "the instance id"),
+        host=check_host(fields.host),
+        port=check_port(fields.port),
+        protocol=check_text(fields.protocol, "the protocol", empty=True),
+        weight=check_weight(fields.weight),
         enabled=fields.enabled,
-        zone=fields.zone,
-        metadata=Metadata(fields.metadata) if fields.metadata else EMPTY,
+        zone=check_text(fields.zone, "the zone", empty=True),
+        metadata=check_metadata(fields.metadata, reading=True),
         started=fields.started,
         state=fields.state,
         owner=fields.owner,

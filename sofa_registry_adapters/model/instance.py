@@ -22,6 +22,8 @@ RESERVED_PREFIX = "sofa."
 State = Literal["up", "leaving"]
 
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}", re.ASCII)
 _WEIGHT_HELP = f"a weight is a whole number from 0 to {MAX_WEIGHT}, {NOMINAL_WEIGHT} is nominal"
 
 
@@ -149,6 +151,8 @@ def split_address(address: object) -> tuple[str, int]:
 
 def check_host(host: object) -> str:
     """A host name or an IP address, the latter in its usual form. Raises `InvalidArgument`."""
+    if isinstance(host, str) and _IPV4.fullmatch(host):
+        return host
     if not isinstance(host, str) or not host or len(host) > 253:
         raise InvalidArgument(f"the host must be a name or an IP address of 1 to 253 characters: {host!r:.60}")
     if ":" in host or host.replace(".", "").isdigit():
@@ -181,9 +185,9 @@ def check_weight(weight: object) -> int:
     return weight
 
 
-def check_metadata(metadata: object) -> Metadata:
-    """Text to text, within the bounds, keys not reserved. Raises `InvalidArgument`."""
-    if metadata is None or metadata is EMPTY:
+def check_metadata(metadata: object, *, reading: bool = False) -> Metadata:
+    """Text to text, within the bounds, keys not reserved unless ``reading``. Raises `InvalidArgument`."""
+    if not metadata and (metadata is None or isinstance(metadata, Mapping)):
         return EMPTY
     if not isinstance(metadata, Mapping):
         raise InvalidArgument(f"metadata must map text to text, not be {type(metadata).__name__}")
@@ -193,7 +197,7 @@ def check_metadata(metadata: object) -> Metadata:
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidArgument(f"metadata must map text to text: {key!r:.60} is {value!r:.60}")
-        if key.startswith(RESERVED_PREFIX):
+        if key.startswith(RESERVED_PREFIX) and not reading:
             raise InvalidArgument(f"the metadata key {key!r:.60} is reserved: choose one without {RESERVED_PREFIX!r}")
         try:
             size += len(key.encode()) + len(value.encode())

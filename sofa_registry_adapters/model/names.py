@@ -12,6 +12,7 @@ MAX_LENGTH = 255
 """Characters in a name, version, group or instance id."""
 
 _ESCAPES = re.compile(r"%(25|3[Aa])")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -29,17 +30,11 @@ def check_text(value: object, what: str, *, empty: bool = False) -> str:
         raise InvalidName(f"{what} is empty: give it at least one character")
     if len(value) > MAX_LENGTH:
         raise InvalidName(f"{what} has {len(value)} characters, at most {MAX_LENGTH} are allowed: {value[:40]!r}…")
-    for position, character in enumerate(value):
-        if _is_control(character):
-            raise InvalidName(
-                f"{what} {value!r} has the control character {character!r} at position {position}: remove it"
-            )
+    if (control := _CONTROL.search(value)) is not None:
+        raise InvalidName(
+            f"{what} {value!r} has the control character {control[0]!r} at position {control.start()}: remove it"
+        )
     return value
-
-
-def _is_control(character: str) -> bool:
-    code = ord(character)
-    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in (0x2028, 0x2029)
 
 
 def encode_segment(text: str, safe: str = "") -> str:
