@@ -1,0 +1,260 @@
+"""The commands, their options, and how an error becomes one sentence and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+import sofa_registry_adapters
+from sofa_registry_adapters.cli import publishing, reading, watching
+from sofa_registry_adapters.cli.screen import note
+from sofa_registry_adapters.errors import (
+    AlreadyPublished,
+    InvalidArgument,
+    MissingDependency,
+    PluginError,
+    RegistryError,
+)
+from sofa_registry_adapters.settings import redacted, unknown
+
+PROGRAM = "sofa-registry"
+TRACEBACK_VARIABLE = "SOFA_REGISTRY_TRACEBACK"
+DONE, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+"""What typer raises for a wrong command line; where it comes from depends on typer's version."""
+
+_USAGE = (InvalidArgument, AlreadyPublished, MissingDependency, PluginError)
+_URL = re.compile(r"\w+://[^\s']+")
+
+
+class Commands(TyperGroup):
+    """Commands that, mistyped, are answered with the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.commands:
+            raise UsageError(unknown("there is no command", name, self.commands), ctx)
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Publish, find and watch services on a registry.",
+)
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the registry is. Without it SOFA_REGISTRY_URL, then sofa-registry.toml, then local://.",
+        metavar="URL",
+        show_default=False,
+    ),
+]
+
+
+def whole(text: str) -> int:
+    """A whole number that the user typed."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
+def seconds(text: str) -> float:
+    """A time that the user typed. Whether it is in range, the library says."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
+
+
+Timeout = Annotated[
+    float,
+    typer.Option(help="Seconds that the registry may take to answer.", metavar="SECONDS", parser=seconds),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one line of JSON for each change.", metavar="")]
+Service = Annotated[str, typer.Argument(help="name, name:version or name:version:group", metavar="SERVICE")]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback
+    if wanted:
+        print(f"{PROGRAM} {sofa_registry_adapters.__version__}")  # noqa: T201  the answer
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    version: Annotated[  # noqa: ARG001  its callback does the work
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version, metavar="")
+    ] = False,
+) -> None:
+    """Publish, find and watch services on a registry."""
+    context.obj = url
+    if context.invoked_subcommand is None:
+        if text := context.get_help():
+            print(text)  # noqa: T201  the answer
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def backends(
+    backend: Annotated[
+        str | None, typer.Argument(help="A URL scheme: everything about that backend.", metavar="BACKEND")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """What registries there are, what each can do, and its options."""
+    reading.backends(backend, as_json=as_json)
+
+
+@app.command()
+def services(context: typer.Context, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False) -> None:
+    """The services that have an instance."""
+    reading.services(url or context.obj, timeout, as_json=as_json)
+
+
+@app.command()
+def lookup(
+    context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False
+) -> None:
+    """The instances of a service now."""
+    reading.lookup(service, url or context.obj, timeout, as_json=as_json)
+
+
+@app.command()
+def watch(
+    context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: JsonLines = False
+) -> None:
+    """The instances of a service as they change, until Ctrl-C."""
+    watching.watch(service, url or context.obj, timeout, as_json=as_json)
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    service: Service,
+    addresses: Annotated[
+        list[str] | None, typer.Argument(help="host:port, one or several; an IPv6 host in brackets", metavar="ADDRESS")
+    ] = None,
+    *,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Publish this port of this machine, instead of an address.", metavar="PORT", parser=whole),
+    ] = None,
+    weight: Annotated[
+        int | None, typer.Option(help="0 to 1000000; without it 100, which is nominal.", metavar="WEIGHT", parser=whole)
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Where it runs.", metavar="ZONE")] = None,
+    protocol: Annotated[str | None, typer.Option(help="What it speaks.", metavar="PROTOCOL")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(help="More about it; may be given several times.", metavar="KEY=VALUE")
+    ] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Ask consumers to send nothing.", metavar="")] = False,
+    url: Url = None,
+    timeout: Timeout = 5.0,
+) -> None:
+    """Publish instances; they stay until Ctrl-C or SIGTERM, then they are withdrawn."""
+    wish = publishing.Wish(service, addresses or (), port, weight, zone, protocol, metadata or (), disabled)
+    publishing.publish(wish, url or context.obj, timeout)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; the exit code."""
+    # What the library logs, the commands say in their own words.
+    logging.getLogger().addHandler(logging.NullHandler())
+    with _ending_by_signal():
+        try:
+            code = _invoke(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has enough. What is still in the buffer must not complain when Python ends.
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            command.invoke(context)
+    except (typer.Exit, SystemExit) as end:
+        return _code(end)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except RegistryError as error:
+        note(str(error))
+        return USAGE if isinstance(error, _USAGE) else TROUBLE
+    except BrokenPipeError:
+        raise
+    except UsageError as error:
+        note(_sentence(error))
+        return USAGE
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        note(
+            f"a defect of this program: {type(error).__name__}: {error}. "
+            f"Please report it; with {TRACEBACK_VARIABLE}=1 it says where it happened"
+        )
+        return TROUBLE
+    return DONE
+
+
+def _code(end: typer.Exit | SystemExit) -> int:
+    code = end.exit_code if isinstance(end, typer.Exit) else end.code
+    return code if isinstance(code, int) else TROUBLE if code else DONE
+
+
+def _sentence(error: Any) -> str:
+    """A usage error in one sentence, with the nearest option and where the help is; without secrets."""
+    context = error.ctx
+    path = context.command_path if context is not None else PROGRAM
+    option = getattr(error, "option_name", None)
+    if option is not None and type(error).__name__ == "NoSuchOption":
+        known = [name for one in context.command.params for name in one.opts if name.startswith("-")]
+        message = unknown(f"{path} has no option", option, known)
+    else:
+        message = " ".join(error.format_message().split())
+    message = _URL.sub(lambda found: redacted(found[0]), message).removesuffix(".")
+    return f"{message[:1].lower()}{message[1:]}. See {path} --help"
+
+
+@contextlib.contextmanager
+def _ending_by_signal() -> Iterator[None]:
+    """SIGTERM and the terminal's end are like Ctrl-C: what is published is withdrawn."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
