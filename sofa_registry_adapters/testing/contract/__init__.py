@@ -1,0 +1,84 @@
+"""What a registry has to do on any backend: a test, or several, for each numbered promise to users.
+
+A backend's own tests derive from `RegistryContract` and override one fixture::
+
+    class TestMyRegistry(RegistryContract):
+        @pytest.fixture
+        def registry_url(self):
+            return "mine://127.0.0.1:4000"
+
+Each test has a namespace of its own. With the fixture `faults` a backend's tests offer what can be done to the
+registry: killing it, freezing it, wiping it. What the product cannot do it says in its `Capabilities`; the tests
+go by them, never by a name. Promises of the API are tested in both faces. Plain pytest runs it; no plugin is
+needed. The numbers: 1 publishing, 13 names, 20 watching, 30 listeners, 40 life and death, 50 outages, 70 resources.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, cast
+
+import pytest
+
+# Before their import, so that their bare asserts say what they compared, as those of a test file do.
+_MODULES = ("clients", "kit", "publishing", "naming", "watching")
+pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
+
+from sofa_registry_adapters.engine.plugins import Plugins  # noqa: E402  see above
+from sofa_registry_adapters.settings import scheme_of, table_of  # noqa: E402
+from sofa_registry_adapters.spi.options import Value  # noqa: E402
+from sofa_registry_adapters.testing.contract.breaking import Faults, ServiceFaults, StoreFaults  # noqa: E402
+from sofa_registry_adapters.testing.contract.clients import FaceName  # noqa: E402
+from sofa_registry_adapters.testing.contract.kit import Registries  # noqa: E402
+from sofa_registry_adapters.testing.contract.naming import NamingContract  # noqa: E402
+from sofa_registry_adapters.testing.contract.publishing import PublishingContract  # noqa: E402
+from sofa_registry_adapters.testing.contract.watching import ListenerContract, WatchingContract  # noqa: E402
+
+__all__ = ["Faults", "Registries", "RegistryContract", "ServiceFaults", "StoreFaults"]
+
+
+class RegistryContract(PublishingContract, NamingContract, WatchingContract, ListenerContract):
+    """Override `registry_url`, and `faults` where more can be broken than records.
+
+    ``lease_option`` is the option that sets the lease, ``lease_seconds`` the one that the tests use and outlive.
+    ``registry_options`` are further options of each Registry; ``namespace`` is not among them.
+    """
+
+    lease_option: ClassVar[str] = "lease"
+    lease_seconds: ClassVar[float] = 2.0
+    registry_options: ClassVar[Mapping[str, Value]] = {}
+
+    @pytest.fixture
+    def registry_url(self) -> str:
+        """Where the registry is, without the options ``namespace`` and `lease_option`."""
+        raise NotImplementedError(f"{type(self).__name__} overrides the fixture registry_url")
+
+    @pytest.fixture
+    def faults(self, registry_url: str, namespace: str) -> Iterator[Faults | None]:
+        """What can be broken; by default the records of a store. None: nothing."""
+        if not Plugins().backend(scheme_of(registry_url)).store:
+            yield None
+            return
+        faults = StoreFaults(registry_url, {**self.registry_options, "namespace": namespace})
+        yield faults
+        faults.close()
+
+    @pytest.fixture
+    def namespace(self) -> str:
+        """The namespace of this test."""
+        return f"test-{uuid.uuid4().hex}"
+
+    @pytest.fixture(params=("blocking", "async"))
+    def face(self, request: pytest.FixtureRequest) -> FaceName:
+        """The face that an API promise is tested in: both, one after the other."""
+        return cast("FaceName", request.param)
+
+    @pytest.fixture
+    def registries(self, registry_url: str, namespace: str, faults: Faults | None) -> Iterator[Registries]:
+        """The registries of this test. They are closed before the registry is healed."""
+        assert self.lease_option in table_of(Plugins().backend(scheme_of(registry_url))) or not self.lease_option
+        options = {**self.registry_options, "namespace": namespace}
+        made = Registries(registry_url, options, self.lease_option, self.lease_seconds)
+        yield made
+        made.close()
