@@ -1,0 +1,313 @@
+"""The ZooKeeper store: records are nodes. See the package for the URL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import ClassVar
+
+from sofa_registry_adapters.backends.zookeeper import CAPABILITIES, wire
+from sofa_registry_adapters.backends.zookeeper.ledger import Ledger
+from sofa_registry_adapters.backends.zookeeper.paths import Tree
+from sofa_registry_adapters.backends.zookeeper.reading import Reader
+from sofa_registry_adapters.backends.zookeeper.session import Session, server_name
+from sofa_registry_adapters.backends.zookeeper.tasks import ComparedDelete, ComparedPut, Context, Delete, Put, Task
+from sofa_registry_adapters.backends.zookeeper.watching import Feed, Watches
+from sofa_registry_adapters.backends.zookeeper.writing import Writer
+from sofa_registry_adapters.errors import RegistryError, Unavailable, ValueTooLarge
+from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.options import Capabilities, Target
+from sofa_registry_adapters.spi.store import (
+    Bucket,
+    ConditionalStore,
+    ListableStore,
+    Record,
+    RecordKey,
+    RecordStore,
+    StorePatch,
+    StoreSnapshot,
+)
+
+PATH_BYTES = 16 * 1024
+"""The longest path that leaves room for the largest record in one request."""
+GRACE = 0.5
+"""Seconds that `close` waits for the server's answer, and once more for the end of the connection."""
+
+
+class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
+    """One owner: a session, and further ones when the paths of its records outgrow it."""
+
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        self.lease = target.number("session_timeout")
+        self._clock = clock
+        self._target = target
+        self._tree = Tree(target)
+        self._server = server_name(target)
+        acl = wire.access(creator=(target.text("acl") or ("creator" if target.username else "open")) == "creator")
+        self._ledger = Ledger()
+        self._context = Context(acl, self._server, self._ledger, self._dropped)
+        self._owners = self._context.owners
+        self._watches = Watches()
+        self._writer = Writer(self._tree, acl, self._server)
+        self._reader = Reader(self._tree, self._owners, self._server)
+        self._sessions: list[Session] = []
+        self._rearm = False
+        self._high = 0
+        self._epoch = 0
+        self._capacity = int(target.number("max_session_bytes"))
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        if not self._sessions:
+            await self._join()
+
+    async def _join(self) -> Session:
+        session = Session(self._target, self)
+        self._sessions.append(session)
+        try:
+            session.start()
+            await session.established()
+        except BaseException:
+            self._abandon(session)
+            session.stop()
+            raise
+        return session
+
+    async def close(self) -> None:
+        sessions, self._sessions = self._sessions, []
+        self._watches.cut(Unavailable(f"{self._server}: the store was closed"))
+        for session in sessions:
+            session.stop()
+            self._abandon(session)
+        self._watches = Watches()
+        self._writer.forget_parents()
+        for give_up in (False, True):
+            if give_up:
+                for session in sessions:
+                    session.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    for session in sessions:
+                        await session.finished()
+                return
+
+    def _abandon(self, session: Session) -> None:
+        """The session ends, or was replaced: what is left of it may be taken over."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+        self._retire(session.id)
+        self._ledger.lose_session(session)
+
+    def _retire(self, session_id: int) -> None:
+        if session_id:
+            self._owners.live.pop(session_id, None)
+            self._owners.former.add(session_id)
+
+    # What sessions tell.
+
+    def joined(self, session: Session, before: int) -> None:
+        """A session is connected, for the first time or again."""
+        if session not in self._sessions:
+            return
+        if before not in {0, session.id}:
+            self._retire(before)
+            self._ledger.lose_session(session)
+        self._owners.live[session.id] = session
+        self.lease = min(each.timeout for each in self._sessions)
+        if before or session is self._sessions[0]:
+            self._rearm = self._watches.guarding
+
+    def cut(self, session: Session, reason: str) -> None:
+        """The connection of a session is gone; of the first one: with all watches."""
+        if self._sessions and session is self._sessions[0]:
+            self._watches.cut(Unavailable(f"{self._server}: {reason}"))
+            self._writer.forget_parents()
+
+    def changed(self, kind: int, path: str) -> None:
+        """A node changed."""
+        if not self._sessions:
+            return
+        self._watches.changed(path, self._sessions[0].zxid)
+        if kind == wire.DELETED:
+            self._ledger.doubt_path(path)
+
+    def _dropped(self, key: RecordKey) -> None:
+        self._ledger.drop(key)
+        if self._sessions:
+            self._watches.unguard(key, self._sessions[0].send)
+
+    @property
+    def _main(self) -> Session:
+        if not self._sessions:
+            raise Unavailable(f"{self._server}: the store is not open")
+        return self._sessions[0]
+
+    # Writing.
+
+    async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
+        answers: dict[RecordKey, str | RegistryError] = {}
+        tasks: list[Task] = []
+        for record in records:
+            path = self._tree.record(record.key)
+            if refusal := self._too_large(record, path):
+                answers[record.key] = refusal
+            else:
+                tasks.append(Put(record, path, await self._place(record, path), self._context))
+        await self._guard(tasks)
+        await self._writer.run(tasks)
+        answers.update((task.key, task.answer) for task in tasks if task.answer is not None)
+        return answers
+
+    def _too_large(self, record: Record, path: str) -> ValueTooLarge | None:
+        if len(record.value) <= self.capabilities.max_value_bytes and len(path.encode()) <= PATH_BYTES:
+            return None
+        return ValueTooLarge(
+            f"{self._server}: {path[:200]} has {len(record.value)} bytes and a path of {len(path)}; "
+            f"at most {self.capabilities.max_value_bytes} and {PATH_BYTES} are possible"
+        )
+
+    async def _place(self, record: Record, path: str) -> Session:
+        """The session for a record, entered in the ledger if it is owned."""
+        if not record.owned:
+            return self._main
+        holding = self._ledger.get(record.key)
+        if holding is not None:
+            return holding.session
+        size = len(path.encode()) + 4
+        room = (each for each in self._sessions if self._ledger.used(each) + size <= self._capacity)
+        session = next(room, None) if self._sessions else self._main
+        if session is None:
+            session = await self._join()
+        return self._ledger.claim(record.key, path, session).session
+
+    async def _guard(self, tasks: Iterable[Task]) -> None:
+        owned = (task for task in tasks if isinstance(task, Put) and task.record.owned)
+        guards = ((task.key, task.path, self._tree.bucket(task.key.bucket)) for task in owned)
+        await self._watches.guard(guards, self._main.send)
+
+    async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
+        main = self._main
+        tasks = [Delete(key, self._tree.record(key), main, self._context) for key in keys]
+        await self._writer.run(tasks)
+        return {task.key: task.answer for task in tasks if isinstance(task.answer, RegistryError)}
+
+    async def compare_and_put(self, record: Record, expected: str | None) -> str:
+        path = self._tree.record(record.key)
+        if refusal := self._too_large(record, path):
+            raise refusal
+        task = ComparedPut(record, path, await self._place(record, path), self._context, expected)
+        await self._guard([task])
+        await self._writer.run([task])
+        if isinstance(task.answer, str):
+            return task.answer
+        raise task.answer or Unavailable(f"{self._server}: {path}: no answer")
+
+    async def compare_and_delete(self, key: RecordKey, expected: str) -> None:
+        task = ComparedDelete(key, self._tree.record(key), self._main, self._context, expected)
+        await self._writer.run([task])
+        if isinstance(task.answer, RegistryError):
+            raise task.answer
+
+    # Staying alive.
+
+    async def renew(self) -> Collection[RecordKey]:
+        self._check_sessions()
+        main = self._main
+        if self._rearm:
+            self._rearm = False
+            self._ledger.doubt_all()
+            try:
+                await self._watches.rearm(main.send)
+            except BaseException:
+                self._rearm = True
+                raise
+        if self._ledger.doubted:
+            await self._verify(main)
+        return tuple(self._ledger.missing)
+
+    def _check_sessions(self) -> None:
+        """Raise if a session cannot be used; one whose connection has ended for good is replaced."""
+        for place, session in enumerate(self._sessions):
+            if session.over:
+                problem = session.problem()
+                self._retire(session.id)
+                self._ledger.lose_session(session)
+                self._sessions[place] = Session(self._target, self)
+                self._sessions[place].start()
+                raise problem
+        for session in self._sessions:
+            if not session.connected:
+                raise session.problem()
+
+    async def _verify(self, main: Session) -> None:
+        """Look at own records that may be gone."""
+        holdings = {holding.path: holding for holding in self._ledger.in_doubt()}
+        async for _, batch in self._reader.nodes(main, list(holdings)):
+            for path, reply in batch:
+                holding = holdings[path]
+                if self._ledger.get(holding.key) is not holding:
+                    continue
+                if reply.stat is None or reply.stat.owner != holding.session.id:
+                    self._ledger.lose(holding.key)
+                    self._watches.unguard(holding.key, main.send)
+            self._ledger.settle(holdings[path] for path, _ in batch)
+        if not holdings:
+            self._ledger.doubted.clear()
+
+    # Reading.
+
+    async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
+        if known is not None and not bucket.deep and await self._unchanged(bucket, known):
+            return None
+        zxid, records = await self._reader.listing(self._main, bucket)
+        return StoreSnapshot(self._revision(zxid), records)
+
+    async def _unchanged(self, bucket: Bucket, known: Revision) -> bool:
+        """The server vouches for what is there, an unbroken watch for what it says."""
+        path = self._tree.bucket(bucket.path)
+        if known.epoch != self._revision(0).epoch or not self._watches.unchanged(path, known.counter):
+            return False
+        answer = await self._main.call(wire.BulkRead([wire.get_data(path)]))
+        stat = answer.replies[0].stat
+        return (
+            stat is not None
+            and stat.pzxid <= known.counter <= answer.zxid
+            and self._watches.unchanged(path, known.counter)
+        )
+
+    def _revision(self, zxid: int) -> Revision:
+        """Changes are numbered by the servers; numbers that go back are another history."""
+        if zxid:
+            if zxid < self._high:
+                self._epoch += 1
+                self._high = zxid
+            self._high = max(self._high, zxid)
+        return Revision(str(self._epoch) if self._epoch else "", zxid)
+
+    async def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        main = self._main
+        feed = Feed(self._tree.bucket(bucket.path), deep=bucket.deep)
+        try:
+            await self._watches.subscribe(feed, main.send)
+            zxid, records = await self._reader.listing(main, bucket)
+            yield StoreSnapshot(self._revision(zxid), records)
+            while True:
+                paths = await feed.next()
+                zxid, changed, removed = await self._reader.changes(main, paths)
+                yield StorePatch(self._revision(zxid), changed, removed)
+        finally:
+            self._watches.unsubscribe(feed, main.send)
+
+    async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
+        main = self._main
+        _, paths = await self._reader.children(main, (self._tree.bucket(parent),))
+        inner: list[str] = []
+        async for _, batch in self._reader.nodes(main, paths):
+            inner.extend(path for path, reply in batch if reply.stat is not None and reply.stat.children)
+        found = await asyncio.gather(*(self._reader.occupied(main, path) for path in inner))
+        return [path.rpartition("/")[2] for path, there in zip(inner, found, strict=True) if there]
