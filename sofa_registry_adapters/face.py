@@ -147,7 +147,12 @@ class Face:
             host = self.advertise_address().host
             addresses: list[Address] = [Instance(host=host, port=check_port(port))]
         else:
-            addresses = [given] if isinstance(given, str | Instance) else list(given)
+            several: object = (given,) if isinstance(given, str | Instance) else given
+            if not isinstance(several, Iterable):
+                raise InvalidArgument(
+                    f"publish {service} with 'host:port', an Instance, or several, not {type(given).__name__}"
+                )
+            addresses = list(several)
         if not addresses:
             raise InvalidArgument(f"publish {service} with at least one address")
         instances = tuple(_instance(address, fields) for address in addresses)

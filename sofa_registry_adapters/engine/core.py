@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from sofa_registry_adapters.engine.keeper import Keeper, wait_live
 from sofa_registry_adapters.engine.link import Link
+from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.mirror import Mirror
 from sofa_registry_adapters.engine.publication import Publication
@@ -26,8 +26,6 @@ from sofa_registry_adapters.model.views import Revision, ServiceView
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.registry import RegistryBackend
-
-logger = logging.getLogger("sofa_registry_adapters")
 
 SNAPSHOT_GRACE = 0.3
 """Seconds that a first view from the registry gets before the one on disk is served."""

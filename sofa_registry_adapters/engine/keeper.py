@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from sofa_registry_adapters.engine.link import Link
+from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.publication import Publication
 from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
@@ -33,8 +33,6 @@ from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.registry import RegistryBackend, Wanted
-
-logger = logging.getLogger("sofa_registry_adapters")
 
 BATCH = 500
 """Instances for which an exchange may take one call time-out."""
@@ -132,9 +130,9 @@ class Keeper:
             done.set_result(None)
             return done
         service.publications.remove(publication)
-        if told and publication.state == "live" and self._backend.capabilities.announces_withdrawal:
+        if told and self._backend.capabilities.announces_withdrawal:
             due = self._clock.monotonic() + self._pace.leaving
-            for one in publication.instances:
+            for one in publication.ours():
                 service.leaving[one.instance_id] = _Leaving(msgspec.structs.replace(one, state="leaving"), due)
         publication.become("withdrawn")
         if publication.attempted:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
+from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.model.events import BackendLost, BackendRestored, Event
 from sofa_registry_adapters.spi.clock import Clock
-
-logger = logging.getLogger("sofa_registry_adapters")
 
 
 class Link:

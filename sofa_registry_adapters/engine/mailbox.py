@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.reactor import DaemonPool
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, InvalidArgument
 from sofa_registry_adapters.model.events import Event, ListenerFailed
 from sofa_registry_adapters.model.views import Delta, InstancesChange, Source
-
-logger = logging.getLogger("sofa_registry_adapters")
 
 E = TypeVar("E", bound=Event)
 EVENTS_KEPT = 1000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
+from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
 from sofa_registry_adapters.engine.reactor import bounded, closing, stop_tasks
@@ -25,8 +25,6 @@ from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Delta, InstancesChange, Revision, ServiceView, Source
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.registry import Patch, RegistryBackend, Rejected, Snapshot
-
-logger = logging.getLogger("sofa_registry_adapters")
 
 T = TypeVar("T")
 REPEAT_AFTER = 60.0

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+from sofa_registry_adapters.errors import RegistryError
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 
@@ -31,6 +32,15 @@ class Publication:
         self.state, self.last_error, self.settled = state, error, settled
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def ours(self) -> tuple[Instance, ...]:
+        """The instances that are, or may be, in the registry as ours."""
+        if self.state in ("pending", "withdrawn"):
+            return ()
+        others = self.ids if self.state == "conflict" else frozenset[str]()
+        if isinstance(self.last_error, RegistryError) and self.last_error.instance_ids:
+            others &= self.last_error.instance_ids
+        return tuple(one for one in self.instances if one.instance_id not in others)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Return once ``condition`` holds; it is looked at after each change."""

@@ -13,6 +13,7 @@ from sofa_registry_adapters.engine.assembly import Assembly
 from sofa_registry_adapters.engine.reactor import bounded, closing
 from sofa_registry_adapters.engine.sources import Sources, read_sources
 from sofa_registry_adapters.errors import Conflict, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.layout import ServiceLayout
@@ -36,14 +37,23 @@ TAKEOVERS = 32
 """Conditional writes at a time."""
 
 
-class Held(msgspec.Struct):
-    """A record that was attempted: it may be in the store until a delete is acknowledged."""
+class Held(msgspec.Struct, eq=False):
+    """A record that was attempted: it may be in the store until a delete is acknowledged.
 
+    ``instance`` is what it was made from, where it speaks for one instance of ``service`` alone.
+    """
+
+    key: RecordKey
     record: Record
-    service: ServiceKey | None
-    instance_ids: frozenset[str]
+    service: ServiceKey | None = None
+    instance: Instance | None = None
     confirmed: bool = False
     uncertain: bool = False
+
+    @property
+    def instance_ids(self) -> frozenset[str]:
+        """The instance, if it is one."""
+        return frozenset((self.instance.instance_id,)) if self.instance is not None else frozenset()
 
 
 class StoreRegistry(RegistryBackend):
@@ -55,6 +65,7 @@ class StoreRegistry(RegistryBackend):
         self._call_timeout = call_timeout
         self._held: dict[RecordKey, Held] = {}
         self._of: dict[ServiceKey | None, dict[RecordKey, None]] = {}
+        self._by_id: dict[tuple[ServiceKey | None, str], Held] = {}
         self._assemblies: dict[ServiceKey, Assembly] = {}
         self._echoes: dict[RecordKey, int] = {}
         self._services: frozenset[ServiceKey] = frozenset()
@@ -86,7 +97,7 @@ class StoreRegistry(RegistryBackend):
         self._services = frozenset(wanted.instances)
         held = [key for scope in self._scopes(changed) for key in self._of.get(scope, ())]
         errors: dict[ServiceKey, RegistryError] = {}
-        puts = [one for key, one in desired.items() if not self._stands(key, one.record)]
+        puts = [one for one in desired.values() if not self._stands(one)]
         for batch in _batches(puts, self._layout.batch or BATCH):
             await self._put(batch, changed, errors)
         gone = [key for key in reversed(held) if key not in desired]
@@ -99,46 +110,53 @@ class StoreRegistry(RegistryBackend):
 
     def _desired(self, wanted: Wanted, changed: Collection[ServiceKey]) -> dict[RecordKey, Held]:
         if not self._separable:
-            records = self._layout.records(wanted)
-            return {record.key: Held(record, None, frozenset()) for record in records}
+            return {record.key: Held(record.key, record) for record in self._layout.records(wanted)}
         desired = {}
         for service in changed:
             for instance in wanted.instances.get(service, ()):
-                record = self._layout.record(service, instance)
-                desired[record.key] = Held(record, service, frozenset((instance.instance_id,)))
+                held = self._by_id.get((service, instance.instance_id))
+                if held is None or held.instance is not instance:
+                    record = self._layout.record(service, instance)
+                    held = Held(record.key, record, service, instance)
+                desired[held.key] = held
         return desired
 
-    def _stands(self, key: RecordKey, record: Record) -> bool:
-        held = self._held.get(key)
-        return held is not None and held.confirmed and held.record == record
+    def _stands(self, one: Held) -> bool:
+        held = self._held.get(one.key)
+        return held is not None and held.confirmed and (held is one or held.record == one.record)
 
     async def _put(
         self, batch: Sequence[Held], changed: Collection[ServiceKey], errors: dict[ServiceKey, RegistryError]
     ) -> None:
-        before = {one.record.key: self._held.get(one.record.key) for one in batch}
+        before = {one.key: self._held.get(one.key) for one in batch}
         for one in batch:
             self._hold(one)
         async with self._bounded("writing"):
             answers = await self._store.put([one.record for one in batch])
         conflicts = []
         for one in batch:
-            answer = answers[one.record.key]
+            answer = answers[one.key]
             if isinstance(answer, Conflict):
                 conflicts.append((one, answer))
             elif isinstance(answer, RegistryError):
-                self._refuse(one, before[one.record.key], answer, changed, errors)
+                self._refuse(one, before[one.key], answer, changed, errors)
             else:
                 one.confirmed, one.uncertain = True, False
         for one, refusal in await self._take_over(conflicts):
-            self._refuse(one, before[one.record.key], refusal, changed, errors)
+            self._refuse(one, before[one.key], refusal, changed, errors)
 
     def _hold(self, one: Held) -> None:
-        key = one.record.key
-        before = self._held.get(key)
+        before = self._held.get(one.key)
         # Until an answer comes, the record may be there whatever happens next.
         one.uncertain = before is not None and (before.uncertain or not before.confirmed)
-        self._held[key] = one
-        self._of.setdefault(one.service, {})[key] = None
+        one.confirmed = False
+        self._place(one)
+
+    def _place(self, one: Held) -> None:
+        self._held[one.key] = one
+        self._of.setdefault(one.service, {})[one.key] = None
+        if one.instance is not None:
+            self._by_id[one.service, one.instance.instance_id] = one
 
     def _drop(self, key: RecordKey) -> None:
         held = self._held.pop(key, None)
@@ -147,6 +165,8 @@ class StoreRegistry(RegistryBackend):
             del keys[key]
             if not keys:
                 del self._of[held.service]
+            if held.instance is not None:
+                self._by_id.pop((held.service, held.instance.instance_id), None)
 
     def _refuse(
         self,
@@ -159,9 +179,9 @@ class StoreRegistry(RegistryBackend):
         if isinstance(error, Unavailable):
             one.uncertain = True
         elif before is None and not one.uncertain:
-            self._drop(one.record.key)
+            self._drop(one.key)
         elif before is not None:
-            self._held[one.record.key] = before
+            self._place(before)
             before.confirmed = False if isinstance(error, Conflict) else before.confirmed
         for service in (one.service,) if one.service is not None else changed:
             known = errors[service].instance_ids if service in errors else frozenset()
@@ -178,7 +198,7 @@ class StoreRegistry(RegistryBackend):
         for path in dict.fromkeys(one.record.bucket for one, _ in conflicts):
             current |= {stored.key: stored for stored in (await self._read(Bucket(path))).records}
         for batch in _batches(conflicts, TAKEOVERS):
-            outcomes = await asyncio.gather(*(self._claim(one, current.get(one.record.key)) for one, _ in batch))
+            outcomes = await asyncio.gather(*(self._claim(one, current.get(one.key)) for one, _ in batch))
             refused += [(one, error) for (one, _), error in zip(batch, outcomes, strict=True) if error]
         return refused
 
