@@ -51,7 +51,7 @@ class ReadingContract:
         store = await stores.open()
         for deep in (False, True):
             for path in (("no", "such", "bucket"), ("no",)):
-                assert (await snapshot(store, Bucket(path, deep=deep))).records == ()
+                assert not (await snapshot(store, Bucket(path, deep=deep))).records
 
     @bounded
     async def test_5_an_emptied_bucket_is_empty(self, stores: Stores) -> None:
@@ -90,6 +90,8 @@ class ReadingContract:
     @bounded
     async def test_5_revisions_go_up(self, stores: Stores) -> None:
         store, writer = await stores.open(), await stores.open()
+        # A bucket may begin an epoch when it comes to be.
+        await write(writer, record("a"))
         before = (await snapshot(store, HERE)).revision
         for number in range(5):
             await write(writer, record("a", b"%d" % number))

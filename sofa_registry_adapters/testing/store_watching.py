@@ -97,6 +97,7 @@ class WatchingContract:
     @bounded
     async def test_6_changes_come_in_order(self, stores: Stores) -> None:
         store, writer = await _two(stores)
+        await write(writer, record("a", b"0", owned=False))
         replica = await stores.replica(store, HERE)
         for number in range(1, 101):
             await write(writer, record("a", b"%d" % number, owned=False))
