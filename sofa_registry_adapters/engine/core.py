@@ -108,7 +108,7 @@ class Engine:
             except RegistryError as error:
                 failures += 1
                 self._doubt(error)
-            except Exception as error:  # a backend's bug must not end the heartbeat
+            except Exception as error:  # noqa: BLE001  a backend's bug must not end the heartbeat
                 failures += 1
                 logger.exception("renewing failed in a way that is a defect")
                 self._doubt(error)

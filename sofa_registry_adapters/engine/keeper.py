@@ -214,7 +214,7 @@ class Keeper:
                 errors = await self._backend.announce(Wanted(wanted), batch)
         except RegistryError as error:
             await self._failed(batch, error)
-        except Exception as error:  # a backend's bug must not end the keeper
+        except Exception as error:  # noqa: BLE001  a backend's bug must not end the keeper
             logger.exception("the backend failed in a way that is a defect")
             await self._failed(batch, error)
         else:
