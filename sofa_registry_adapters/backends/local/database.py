@@ -47,6 +47,7 @@ class Database:
 
     def __init__(self, place: Place, patience: float) -> None:
         self.lock = threading.Lock()
+        self.epoch = ""
         self.generation = 0
         """How often a connection was opened."""
         self.stopped = False
@@ -68,11 +69,12 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def use(self, identity: Identity | None) -> None:
-        """From now on use this file; any other one is `Replaced`. None: whatever is there."""
+    def use(self, identity: Identity | None, epoch: str) -> None:
+        """From now on use this file, which has this epoch; any other one is `Replaced`."""
         with self.lock:
             self.drop()
             self._identity = identity
+            self.epoch = epoch
 
     def close(self) -> None:
         """Close the connection unless it is in use at this moment. Never raises."""
@@ -90,12 +92,20 @@ class Database:
         """What ``work`` returns; what it wrote is there as a whole, or not at all if this raises."""
         answer = self._patiently("BEGIN IMMEDIATE", work)
         # A file that was replaced meanwhile took what was written with it.
-        self._check()
+        self.check()
         return answer
 
     def plain(self, work: Work[T]) -> T:
         """What ``work`` returns, called outside a transaction."""
         return self._patiently("", work)
+
+    def glance(self, work: Work[T]) -> T:
+        """`plain` without the question whether the file is the same still; `check` asks it."""
+        try:
+            with self.lock:
+                return work(self._connected())
+        except sqlite3.Error as error:
+            raise translate(error, self._place.path) from error
 
     def _patiently(self, begin: str, work: Work[T]) -> T:
         deadline = time.monotonic() + self.patience
@@ -110,11 +120,8 @@ class Database:
             time.sleep(random.uniform(0.0, _PAUSE))  # noqa: S311  no secret, only spread
 
     def _once(self, begin: str, work: Work[T]) -> T:
-        self._check()
-        if self._connection is None:
-            self._connection = connect(self._place.path)
-            self.generation += 1
-        connection = self._connection
+        self.check()
+        connection = self._connected()
         try:
             if begin:
                 connection.execute(begin)
@@ -128,7 +135,14 @@ class Database:
             raise
         return answer
 
-    def _check(self) -> None:
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = connect(self._place.path)
+            self.generation += 1
+        return self._connection
+
+    def check(self) -> None:
+        """Raise `Replaced` if the file is not the same still."""
         if self._identity is not None and self._place.identity() != self._identity:
             raise Replaced(
                 f"{self._place.path} was deleted or replaced while it was in use: "

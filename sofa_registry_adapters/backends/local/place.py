@@ -41,7 +41,8 @@ class Place:
             _make_folder(named.parent)
         _check_owner(named)
         self.path = named.resolve()
-        _check_owner(self.path)
+        for suffix in ("", *_BESIDE):
+            _check_owner(self.path.with_name(self.path.name + suffix))
         _check_access(self.path)
         self.owners = self.path.with_name(f"{self.path.name}.owners")
         self.prepare_owners()
@@ -98,7 +99,10 @@ _ADVICE = "Give a file of your own, as local:///path/registry.db, or set XDG_STA
 
 
 def _default() -> Path:
-    home = Path.home()
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise Denied(f"this user has no home folder: {error}. {_ADVICE}") from error
     if sys.platform == "darwin":
         return home / "Library" / "Application Support" / _FILE
     state = os.environ.get("XDG_STATE_HOME", "")

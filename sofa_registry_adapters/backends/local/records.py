@@ -105,21 +105,21 @@ def _within(names: Names, bucket: Bucket) -> tuple[str, tuple[str, ...]]:
     return "bucket = ?", (text,)
 
 
-def read(connection: sqlite3.Connection, names: Names, bucket: Bucket, owner: str) -> list[Stored]:
+def read(connection: sqlite3.Connection, names: Names, bucket: Bucket, owner: str) -> tuple[Stored, ...]:
     """The records of a bucket, as ``owner`` sees them."""
     where, values = _within(names, bucket)
     rows = connection.execute(
         f"SELECT bucket, name, value, owner, revision FROM records WHERE {where}",  # noqa: S608  a constant
         values,
     )
-    return list(_stored(rows, names, owner))
+    return tuple(_stored(rows, names, owner))
 
 
-def find(connection: sqlite3.Connection, names: Names, keys: Iterable[RecordKey], owner: str) -> list[Stored]:
+def find(connection: sqlite3.Connection, names: Names, keys: Iterable[RecordKey], owner: str) -> tuple[Stored, ...]:
     """Those of the records that are there, as ``owner`` sees them."""
     execute = connection.execute
     rows = (execute(_FIND, names.row(key)).fetchone() for key in keys)
-    return list(_stored((row for row in rows if row is not None), names, owner))
+    return tuple(_stored((row for row in rows if row is not None), names, owner))
 
 
 def _stored(rows: Iterable[Row], names: Names, owner: str) -> Iterator[Stored]:
@@ -193,6 +193,8 @@ class Writer:
     ) -> None:
         self.dead: list[str] = []
         """Owners whose records were removed on the way."""
+        self.settled: dict[RecordKey, bool] = {}
+        """What was written or deleted, and whether it is this owner's now."""
         self.revision = counter(connection)
         self._connection = connection
         self._names = names
@@ -207,18 +209,20 @@ class Writer:
             return problem
         if self._execute(_PUT, record):
             return str(self.revision)
-        holder = self._holder(record.key)
+        row = self._row(record.key)
+        holder = None if row is None else row[3]
         if holder is not None and self._sweep(holder) and self._execute(_PUT, record):
             return str(self.revision)
         whose = "permanent" if holder is None else "another owner's"
         return Conflict(f"{shown(record.key)} is {whose}")
 
-    def delete(self, keys: Iterable[RecordKey]) -> None:
+    def delete(self, keys: Sequence[RecordKey]) -> None:
         """Delete records, except other owners'."""
         self._connection.executemany(
             "DELETE FROM records WHERE bucket = ? AND name = ? AND (owner IS NULL OR owner = ?)",
             [(*self._names.row(key), self._owner) for key in keys],
         )
+        self.settled.update(dict.fromkeys(keys, False))
 
     def compare_and_put(self, record: Record, expected: str | None) -> str:
         """Write a record whoever owns it. Raises `Conflict` and others."""
@@ -233,6 +237,7 @@ class Writer:
         """Delete a record whoever owns it. Raises `Conflict`."""
         self._compare(key, expected)
         self._connection.execute("DELETE FROM records WHERE bucket = ? AND name = ?", self._names.row(key))
+        self.settled[key] = False
 
     def _execute(self, statement: str, record: Record) -> bool:
         # The log counts each write: a number beyond it was never a revision.
@@ -242,20 +247,20 @@ class Writer:
         if self._connection.execute(statement, values).rowcount != 1:
             return False
         self.revision = revision
+        self.settled[record.key] = record.owned
         return True
 
     def _compare(self, key: RecordKey, expected: str | None) -> None:
-        holder = self._holder(key)
-        if holder is not None and holder != self._owner:
-            self._sweep(holder)
-        row = self._connection.execute(_FIND, self._names.row(key)).fetchone()
+        row = self._row(key)
+        if row is not None and str(row[4]) != expected and row[3] is not None and self._sweep(row[3]):
+            row = self._row(key)
         found = None if row is None else str(row[4])
         if found != expected:
             raise Conflict(f"{shown(key)} is at the revision {found}, not {expected}")
 
-    def _holder(self, key: RecordKey) -> str | None:
-        row = self._connection.execute(_FIND, self._names.row(key)).fetchone()
-        return None if row is None else row[3]
+    def _row(self, key: RecordKey) -> Row | None:
+        row: Row | None = self._connection.execute(_FIND, self._names.row(key)).fetchone()
+        return row
 
     def _sweep(self, holder: str) -> bool:
         if holder == self._owner:

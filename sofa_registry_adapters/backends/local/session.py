@@ -15,7 +15,7 @@ from sofa_registry_adapters.backends.local.process import Process, here
 from sofa_registry_adapters.errors import ForkUnsupported, Refused, RegistryError, Unavailable
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
-from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StorePatch, StoreSnapshot
+from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored, StorePatch, StoreSnapshot
 
 T = TypeVar("T")
 
@@ -44,7 +44,6 @@ class Session:
         self.poller = Poller(self._looker, names, self._vigil, lambda: self._owner)
         for database in self._databases():
             process.add_database(database)
-        self._epoch = ""
         self._owner = ""
         self._renewed = 0.0
         self._position = 0
@@ -72,12 +71,12 @@ class Session:
             with owners.opening(self._place.owners, self._process, self._patience):
                 self._place.create()
                 identity = self._place.identity()
-                self._writer.use(identity)
+                self._writer.use(identity, "")
                 epoch = self._writer.plain(lambda one: schema.prepare(one, self._place.path))
-            self._reader.use(identity)
-            self._looker.use(identity)
             # A copy that is put back has the epoch of the file it is a copy of, and a lower counter.
-            self._epoch = epoch if identity is None else f"{epoch}-{identity[1]:x}"
+            epoch = epoch if identity is None else f"{epoch}-{identity[1]:x}"
+            self._reader.use(identity, epoch)
+            self._looker.use(identity, epoch)
             self._vigil.folder = self._place.owners
             self._clean()
             self._join()
@@ -165,9 +164,9 @@ class Session:
 
     def return_to_file(self) -> None:
         """Go on with the file that is there now."""
-        for database in self._databases():
-            database.use(None)
+        self.poller.cut(self._replaced or Unavailable("the file was replaced"))
         self.open()
+        self.poller.failure()
         self._replaced, self._told = None, False
 
     def _extend(self) -> None:
@@ -199,33 +198,23 @@ class Session:
     def put(self, wanted: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
         """`RecordStore.put`."""
         try:
-            answers = self._change(lambda writer: {record.key: writer.put(record) for record in wanted})
+            return self._change(lambda writer: {record.key: writer.put(record) for record in wanted})
         except DiskFull as error:
             return {record.key: Refused(str(error)) for record in wanted}
-        for record in wanted:
-            if isinstance(answers[record.key], str):
-                self._settle(record.key, mine=record.owned)
-        return answers
 
     def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         """`RecordStore.delete`."""
         refused = {key: problem for key in keys if (problem := records.check_key(key)) is not None}
-        possible = [key for key in keys if key not in refused]
-        self._change(lambda writer: writer.delete(possible))
-        for key in possible:
-            self._settle(key, mine=False)
+        self._change(lambda writer: writer.delete([key for key in keys if key not in refused]))
         return refused
 
     def compare_and_put(self, record: Record, expected: str | None) -> str:
         """`ConditionalStore.compare_and_put`."""
-        revision = self._change(lambda writer: writer.compare_and_put(record, expected))
-        self._settle(record.key, mine=record.owned)
-        return revision
+        return self._change(lambda writer: writer.compare_and_put(record, expected))
 
     def compare_and_delete(self, key: RecordKey, expected: str) -> None:
         """`ConditionalStore.compare_and_delete`."""
         self._change(lambda writer: writer.compare_and_delete(key, expected))
-        self._settle(key, mine=False)
 
     def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         """`ListableStore.buckets`."""
@@ -235,28 +224,37 @@ class Session:
         """`RecordStore.read`."""
 
         def read(connection: sqlite3.Connection) -> StoreSnapshot | None:
-            since = known.counter if known is not None and known.epoch == self._epoch else None
+            epoch = self._reader.epoch
+            since = known.counter if known is not None and known.epoch == epoch else None
             if since is not None and not records.has_changed(connection, self._names, bucket, since):
                 return None
             found = records.read(connection, self._names, bucket, self._owner)
-            return StoreSnapshot(Revision(self._epoch, records.counter(connection)), found)
+            return StoreSnapshot(Revision(epoch, records.counter(connection)), found)
 
         return self._reader.read(read)
 
     def snapshot(self, bucket: Bucket) -> StoreSnapshot:
         """All of a bucket."""
         snapshot = self.read(bucket)
-        return StoreSnapshot(Revision(self._epoch)) if snapshot is None else snapshot
+        return StoreSnapshot(Revision()) if snapshot is None else snapshot
 
-    def patch(self, keys: Sequence[RecordKey], counter: int) -> StorePatch:
-        """What is at ``keys`` now; at least what was there at the change number ``counter``."""
-        changed = self._reader.read(lambda one: records.find(one, self._names, keys, self._owner))
+    def patch(self, keys: Sequence[RecordKey], revision: Revision) -> StorePatch:
+        """What is at ``keys`` now; at least what was there at ``revision``. Raises if that is of another file."""
+
+        def find(connection: sqlite3.Connection) -> tuple[Stored, ...]:
+            if self._reader.epoch != revision.epoch:
+                raise Unavailable(f"{self._place.path} is another file now: watch again")
+            return records.find(connection, self._names, keys, self._owner)
+
+        changed = self._reader.read(find)
         there = {one.key for one in changed}
-        return StorePatch(Revision(self._epoch, counter), changed, [key for key in keys if key not in there])
+        return StorePatch(revision, changed, tuple(key for key in keys if key not in there))
 
     # Inside.
 
     def _change(self, work: Callable[[records.Writer], T]) -> T:
+        if self._replaced is not None:
+            raise self._replaced
         with self._noticing():
             try:
                 answer = self._written(work)
@@ -267,30 +265,27 @@ class Session:
         return answer
 
     def _written(self, work: Callable[[records.Writer], T]) -> T:
-        def write(connection: sqlite3.Connection) -> tuple[T, list[str], int, int]:
+        def write(connection: sqlite3.Connection) -> tuple[T, records.Writer, int, int]:
             if records.owner_of(connection, self._owner) is None:
                 raise _Expelled
             before = records.counter(connection)
             writer = records.Writer(connection, self._names, self._owner, self._vigil.is_dead)
             answer = work(writer)
             records.trim(connection)
-            return answer, writer.dead, before, records.counter(connection)
+            return answer, writer, before, records.counter(connection)
 
-        answer, dead, before, after = self._writer.write(write)
+        answer, writer, before, after = self._writer.write(write)
         if self._position == before:
             # Nothing to look at: these changes are our own.
             self._position = after
-        for owner in dead:
+        self._missing -= writer.settled.keys()
+        self._mine -= writer.settled.keys()
+        self._mine |= {key for key, mine in writer.settled.items() if mine}
+        if self._mine:
+            self.poller.attend()
+        for owner in writer.dead:
             owners.remove(self._place.owners, owner)
         return answer
-
-    def _settle(self, key: RecordKey, *, mine: bool) -> None:
-        self._missing.discard(key)
-        if mine:
-            self._mine.add(key)
-            self.poller.attend()
-        else:
-            self._mine.discard(key)
 
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:

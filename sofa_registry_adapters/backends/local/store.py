@@ -124,6 +124,7 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore):
         session = opening.session
         news = asyncio.Event()
         first = await opening.read(session.snapshot, bucket)
+        epoch = first.revision.epoch
         watch = Watch(bucket, first.revision.counter, _from_any_thread(asyncio.get_running_loop(), news))
         session.poller.add(watch)
         try:
@@ -135,7 +136,7 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore):
                 if keys is None:
                     yield await opening.read(session.snapshot, bucket)
                 elif keys:
-                    yield await opening.read(session.patch, keys, counter)
+                    yield await opening.read(session.patch, keys, Revision(epoch, counter))
         finally:
             session.poller.remove(watch)
 
