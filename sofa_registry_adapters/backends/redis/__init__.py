@@ -67,10 +67,10 @@ BACKEND = BackendType(
         "services, with a lease at most and two seconds later; someone with the right to write has to be there. Loss of a "
         "record is noticed within two calls of renew. A fail-over may lose the newest writes: owners write them "
         "again and watches read anew. Scripts are sent again when the server forgot them. A user of the server "
-        "needs, with the default prefix: ~sofa:* &sofa:* -@all +ping +select +client|setinfo +subscribe +psubscribe "
+        "needs, with the default prefix: ~sofa:* &sofa:* -@all +ping +select +subscribe +psubscribe "
         "+unsubscribe +punsubscribe +publish +eval +evalsha +time +hget +hset +hdel +hlen +hmget +hgetall "
         "+hincrby +zadd +zrem +zscore +zrangebyscore +zrangebylex +zlexcount +zremrangebylex +xadd +xrange "
-        "+exists +hexists +expire +persist +del +multi +exec."
+        "+exists +hexists +expire +persist +del. A layout that watches whole trees needs allchannels instead of &sofa:*."
     ),
     capabilities=CAPABILITIES,
     load=_load,

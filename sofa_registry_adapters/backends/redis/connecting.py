@@ -136,17 +136,6 @@ class Commands:
             raise answer
         return answer
 
-    async def run_at_once(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of commands that the server carries out with nothing in between, if they are few.
-
-        Natively: a script takes ten times as long to read a large bucket, and the server does nothing else.
-        """
-        answers: list[Any] = []
-        for some in _portions(commands):
-            with translating(self.where):
-                answers += await self._send(some, transaction=True)
-        return answers
-
     async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
         answers = await self._send(commands)
         unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
@@ -156,11 +145,11 @@ class Commands:
                 answers[at] = answer
         return [translate(answer, self.where) if isinstance(answer, ResponseError) else answer for answer in answers]
 
-    async def _send(self, commands: Sequence[Command], *, transaction: bool = False) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=transaction)
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=transaction)
+        return await pipeline.execute(raise_on_error=False)
 
     def _spelled_out(self, command: Command) -> Command:
         digest = command[1]

@@ -41,6 +41,8 @@ def translate(error: Exception, where: str) -> RegistryError:
         if isinstance(error, kind):
             return ours(f"redis at {where}: {text}")
     # What a script ran into has its code at the start, or behind the script's own complaint.
+    if "user executing the script" in text:
+        return Denied(f"redis at {where}: {text}")
     words = text.replace("-", " ").split()
     for word in words:
         if word in _BY_CODE:

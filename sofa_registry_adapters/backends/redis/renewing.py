@@ -82,9 +82,9 @@ class Renewal:
             self._session.holdings.forget(path)
 
     async def _register(self) -> None:
-        """Put the index right, should the server have lost it."""
+        """Put the index right, should the server have lost it; a server that refuses has most of it."""
         if paths := self._session.holdings.paths():
-            await self._session.commands.one(self._session.register(paths))
+            await self._session.commands.run([self._session.register(paths)])
 
     async def _probe(self, now: float) -> None:
         feed = self._session.feed

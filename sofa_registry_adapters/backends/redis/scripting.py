@@ -17,6 +17,7 @@ NAMES = (
     "compare_and_delete",
     "look",
     "own",
+    "read",
     "changes",
     "drop",
 )
