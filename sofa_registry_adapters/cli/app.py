@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 
 import sofa_registry_adapters
 from sofa_registry_adapters.cli import publishing, reading, watching
+from sofa_registry_adapters.cli.demo import story
 from sofa_registry_adapters.cli.screen import note
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
@@ -179,12 +181,32 @@ def publish(
     publishing.publish(wish, url or context.obj, timeout)
 
 
+@app.command()
+def demo(
+    context: typer.Context,
+    *,
+    url: Url = None,
+    lease: Annotated[
+        float | None,
+        typer.Option(
+            help="How long the registry waits for a killed provider; without it short.",
+            metavar="SECONDS",
+            parser=seconds,
+        ),
+    ] = None,
+    timeout: Timeout = 5.0,
+) -> None:
+    """See it work: real processes publish and watch, one is killed; on local:// or any registry."""
+    raise typer.Exit(story.demo(url or context.obj, timeout, lease))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the exit code."""
     # What the library logs, the commands say in their own words.
     logging.getLogger().addHandler(logging.NullHandler())
     with _ending_by_signal():
         try:
+            _accept_any_text()
             code = _invoke(arguments)
             sys.stdout.flush()
         except BrokenPipeError:
@@ -240,6 +262,13 @@ def _sentence(error: Any) -> str:
         message = " ".join(error.format_message().split())
     message = _URL.sub(lambda found: redacted(found[0]), message).removesuffix(".")
     return f"{message[:1].lower()}{message[1:]}. See {path} --help"
+
+
+def _accept_any_text() -> None:
+    """A character that the terminal's encoding lacks is shown as an escape, and is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager
