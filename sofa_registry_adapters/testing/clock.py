@@ -57,9 +57,7 @@ class ManualClock:
             raise ValueError(f"time does not go back: {seconds!r}")
         with self._lock:
             self._now += _nanoseconds(seconds)
-            due = sorted(
-                (until, ticket) for ticket, (until, _, _) in self._sleepers.items() if until <= self._now
-            )
+            due = sorted((until, ticket) for ticket, (until, _, _) in self._sleepers.items() if until <= self._now)
             woken = [self._sleepers.pop(ticket) for _, ticket in due]
         for _, loop, event in woken:
             # The loop may be closed by now: then nobody sleeps on it any more.
