@@ -26,6 +26,8 @@ from sofa_registry_adapters.spi.clock import Clock, SystemClock
 from sofa_registry_adapters.spi.options import Capabilities, Target, Value
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from sofa_registry_adapters.engine.mailbox import Courier, Events
     from sofa_registry_adapters.engine.session import Session
 
@@ -93,9 +95,11 @@ class Face:
                 self._events = Events(self._courier(), asynchronous=self._asynchronous)
             return self._events
 
-    def advertise_address(self) -> advertise.Advertised:
-        """The address of this machine that routes to the registry, and why it was chosen."""
-        return advertise.advertise_address(self._target)
+    def _advertised(self) -> Future[advertise.Advertised]:
+        """Found on a thread of its own: name resolution may hang."""
+        from sofa_registry_adapters.engine.reactor import DaemonExecutor
+
+        return DaemonExecutor(1).submit(advertise.advertise_address, self._target)
 
     def _courier(self) -> Courier:
         raise NotImplementedError
@@ -138,13 +142,11 @@ class Face:
         self,
         service: ServiceKey,
         given: Address | Iterable[Address] | None,
+        host: str,
         port: int | None,
         fields: Mapping[str, Any],
     ) -> tuple[Instance, ...]:
-        if (given is None) == (port is None):
-            raise InvalidArgument(f"publish {service} with an address, or with port= for this machine's address")
-        if given is None:
-            host = self.advertise_address().host
+        if host:
             addresses: list[Address] = [Instance(host=host, port=check_port(port))]
         else:
             several: object = (given,) if isinstance(given, str | Instance) else given
@@ -185,6 +187,16 @@ def given_fields(**fields: object) -> dict[str, Any]:
         else:
             check_text(value, f"the {name.replace('_', ' ')}", empty=True)
     return given
+
+
+def one_of(service: ServiceKey, given: object, port: object) -> None:
+    """Either addresses or a port. Raises `InvalidArgument`."""
+    if (given is None) == (port is None):
+        raise InvalidArgument(
+            f"publish {service} with an address, or with port= for this machine's address: one of both"
+        )
+    if port is not None:
+        check_port(port)
 
 
 def check_timeout(timeout: object) -> float:

@@ -28,6 +28,12 @@ async def await_call(call: Call[T]) -> T:
     try:
         return await asyncio.wrap_future(call.future)
     except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            # Not this task was cancelled, but the engine's: it was closed.
+            from sofa_registry_adapters.engine.session import closed_meanwhile
+
+            raise closed_meanwhile() from None
         call.abandon()
         raise
 
@@ -195,7 +201,7 @@ class AsyncSubscription(Subscription):
 
 
 class Watch:
-    """A blocking iterator of changes, the latest state each time; close it, or use it with ``with``."""
+    """A blocking iterator of changes, the latest state each time. Leaving the loop closes it."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         from sofa_registry_adapters.engine.mailbox import BlockingInbox
@@ -208,8 +214,11 @@ class Watch:
         return self._inbox.next(None if timeout is None else check_timeout(timeout))
 
     def __iter__(self) -> Iterator[InstancesChange]:
-        while (change := self._inbox.next()) is not None:
-            yield change
+        try:
+            while (change := self._inbox.next()) is not None:
+                yield change
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End the loop. Any thread; idempotent; never blocks."""
@@ -239,8 +248,11 @@ class AsyncWatch:
         return await self._inbox.next()
 
     async def __aiter__(self) -> AsyncIterator[InstancesChange]:
-        while (change := await self._inbox.next()) is not None:
-            yield change
+        try:
+            while (change := await self._inbox.next()) is not None:
+                yield change
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """End the loop. Idempotent."""

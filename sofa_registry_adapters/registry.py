@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields
+from sofa_registry_adapters.advertise import Advertised
+from sofa_registry_adapters.errors import DeadlineExceeded, WrongThread
+from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields, one_of
 from sofa_registry_adapters.handles import (
     AsyncRegistration,
     AsyncSubscription,
@@ -83,7 +85,9 @@ class Registry(Face):
             zone=zone,
             metadata=metadata,
         )
-        checked = self._instances(key, instances, port, fields)
+        one_of(key, instances, port)
+        host = self.advertise_address(timeout=bound).host if port is not None else ""
+        checked = self._instances(key, instances, host, port, fields)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
         return Registration(session, session.run(work, bound, session.engine.abandon))
@@ -130,6 +134,17 @@ class Registry(Face):
         """The services that have an instance, sorted."""
         bound, session = check_timeout(timeout), self._opened()
         return session.run(session.engine.services(bound), bound)
+
+    def advertise_address(self, *, timeout: float = TIMEOUT) -> Advertised:
+        """The address of this machine that routes to the registry, and why it was chosen.
+
+        ``publish(service, port=…)`` uses it. Raises `UnroutableAddress`, `DeadlineExceeded`.
+        """
+        bound = check_timeout(timeout)
+        try:
+            return self._advertised().result(bound)
+        except TimeoutError:
+            raise DeadlineExceeded(f"no address found within {bound:g} s: name resolution does not answer") from None
 
     def _attach(self, service: Name, *, required: bool, timeout: float) -> Any:
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
@@ -197,7 +212,9 @@ class AsyncRegistry(Face):
             zone=zone,
             metadata=metadata,
         )
-        checked = self._instances(key, instances, port, fields)
+        one_of(key, instances, port)
+        host = (await self.advertise_address(timeout=bound)).host if port is not None else ""
+        checked = self._instances(key, instances, host, port, fields)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
         return AsyncRegistration(session, await await_call(session.call(work, session.engine.abandon)))
@@ -238,6 +255,17 @@ class AsyncRegistry(Face):
         bound, session = check_timeout(timeout), self._opened()
         return await await_call(session.call(session.engine.services(bound)))
 
+    async def advertise_address(self, *, timeout: float = TIMEOUT) -> Advertised:
+        """See `Registry.advertise_address`."""
+        import asyncio
+
+        bound = check_timeout(timeout)
+        try:
+            async with asyncio.timeout(bound):
+                return await asyncio.wrap_future(self._advertised())
+        except TimeoutError:
+            raise DeadlineExceeded(f"no address found within {bound:g} s: name resolution does not answer") from None
+
     async def _attach(self, service: Name, *, required: bool, timeout: float) -> Any:
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
         session = self._opened()
@@ -247,4 +275,7 @@ class AsyncRegistry(Face):
     def _courier(self) -> Courier:
         from sofa_registry_adapters.engine.mailbox import LoopCourier
 
-        return LoopCourier()
+        try:
+            return LoopCourier()
+        except RuntimeError:
+            raise WrongThread("the events of an AsyncRegistry need a running event loop: use them inside one") from None

@@ -174,7 +174,9 @@ class Engine:
         """Want the instances in the registry. If ``required``, all or nothing within ``timeout``."""
         started = self._clock.wall_ms()
         mine = tuple(
-            msgspec.structs.replace(one, started=one.started or started, owner=self.owner) for one in instances
+            # What was read from a registry and is published again is started now, by us.
+            msgspec.structs.replace(one, started=(not one.owner and one.started) or started, owner=self.owner)
+            for one in instances
         )
         publication = Publication(service, mine)
         self._keeper.add(publication)

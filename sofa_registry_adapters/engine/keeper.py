@@ -15,9 +15,9 @@ from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
+    Closed,
     Conflict,
     DeadlineExceeded,
-    InvalidArgument,
     RegistryError,
     Unavailable,
 )
@@ -50,6 +50,7 @@ class Pace(Protocol):
 class _Leaving(msgspec.Struct):
     instance: Instance
     due: float
+    told: bool = False
 
 
 class _Service:
@@ -178,14 +179,14 @@ class Keeper:
 
     def _expire_marks(self, now: float) -> None:
         for service in self._services.values():
-            over = [name for name, one in service.leaving.items() if one.due <= now and not service.dirty]
+            over = [name for name, one in service.leaving.items() if one.told and one.due <= now]
             for name in over:
                 del service.leaving[name]
                 service.dirty, service.due = True, 0.0
 
     async def _wait(self, now: float) -> None:
         """Until somebody wants something, or the next mark or retry is due."""
-        dues = [one.due for service in self._services.values() for one in service.leaving.values()]
+        dues = [one.due for service in self._services.values() for one in service.leaving.values() if one.told]
         dues += [service.due for service in self._services.values() if service.dirty]
         self._wake.clear()
         if not dues:
@@ -201,6 +202,7 @@ class Keeper:
     async def _announce(self, batch: list[ServiceKey]) -> None:
         wanted = {key: service.wanted() for key, service in self._services.items()}
         sent: dict[ServiceKey, list[tuple[Publication, tuple[Instance, ...]]]] = {}
+        marks = [one for key in batch for one in self._services[key].leaving.values()]
         for key in batch:
             service = self._services[key]
             service.dirty = False
@@ -220,6 +222,8 @@ class Keeper:
         else:
             self._failures = 0
             self._link.restored()
+            for mark in marks:
+                mark.told = True
             self._settle(sent, errors)
 
     async def _failed(self, batch: list[ServiceKey], error: Exception) -> None:
@@ -317,4 +321,4 @@ async def wait_live(publication: Publication, timeout: float) -> None:
     if (error := refusal(publication)) is not None:
         raise error
     if publication.state == "withdrawn":
-        raise InvalidArgument(f"{publication.service} was withdrawn")
+        raise Closed(f"the registration of {publication.service} was withdrawn meanwhile")

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar, cast
 
@@ -14,7 +15,7 @@ from sofa_registry_adapters.engine.mailbox import Events
 from sofa_registry_adapters.engine.plugins import factory
 from sofa_registry_adapters.engine.reactor import REACTOR, Call
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
-from sofa_registry_adapters.errors import DeadlineExceeded, Unsupported, WrongThread
+from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unsupported, WrongThread
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.layout import ServiceLayout
 from sofa_registry_adapters.spi.options import BackendType, Target
@@ -61,6 +62,8 @@ class Session:
         call = self.call(work, undo)
         try:
             return call.future.result(timeout + GRACE)
+        except CancelledError:
+            raise closed_meanwhile() from None
         except FutureTimeoutError:
             if call.future.done():
                 raise
@@ -73,6 +76,11 @@ class Session:
     def release(self, wait: float = 0.0) -> None:
         """The engine was closed; the last one waits up to ``wait`` seconds for the reactor's end."""
         REACTOR.release(self.engine, wait)
+
+
+def closed_meanwhile() -> Closed:
+    """What a verb raises when the Registry is closed under it."""
+    return Closed("the registry was closed while the call was under way")
 
 
 def _refuse_green_threads() -> None:
