@@ -95,20 +95,27 @@ class StorePatch(msgspec.Struct, frozen=True):
 class RecordStore(ABC):
     """Seven verbs over one connection, which is one owner.
 
-    Promises, each with a test in `sofa_registry_adapters.testing.store`:
+    Promises, each with a test in `sofa_registry_adapters.testing.store_contract`:
 
     1. `put` of an owned record writes it, or overwrites it where it is ``mine`` already; where it is ``other`` the
-       answer for that key is `Conflict` and nothing is written. A permanent record overwrites a permanent one.
+       answer for that key is `Conflict` and nothing is written. A permanent record overwrites a permanent one. A
+       record of the other kind in the place is a `Conflict`, too.
     2. `put` and `delete` answer key by key; one refused record does not hold up the rest. They raise
        only when nothing can be said (then the outcome is unknown).
     3. `delete` removes records that are ``mine`` or ``none``; one that is absent, or ``other``, counts as done.
-    4. `renew` keeps the owner alive and returns keys of own records known to be missing or no longer ``mine``,
-       each at least once until it is put or deleted again. O(1) when nothing happened. It raises when the owner
-       cannot be kept alive or a watch connection is cut.
-    5. `read` of a bucket that does not exist is an empty snapshot; a failure is an error, never an empty snapshot.
-    6. `watch` yields a `StoreSnapshot`, then a `StorePatch` for each batch of changes, none lost between the two;
-       it raises `Unavailable` when it is cut, whatever the reason.
-    7. After `close`, or when the process dies, owned records vanish; nobody else's do.
+    4. `renew` keeps the owner alive and returns keys that were put since `open` and are known to be missing or no
+       longer ``mine``, each at least once until it is put or deleted again. O(1) when nothing happened. It
+       raises when the owner cannot be kept alive or a watch connection is cut; a lease or session that was lost
+       and begun anew may be told by raising once, by the keys, or by both.
+    5. `read` of a bucket that does not exist is an empty snapshot, whose epoch may be empty as well; a failure is
+       an error, never an empty snapshot.
+    6. `watch` yields a `StoreSnapshot`, then a `StorePatch` for each batch of changes, none lost between the two; a
+       further `StoreSnapshot` at any time starts again from there. It raises `Unavailable` when it is cut, by
+       `close` as well.
+    7. After `close`, or when the process dies, owned records vanish; nobody else's do. Verbs on a store that
+       is not open raise a `RegistryError`.
+
+    A path is a bucket or a record, never both: layouts keep them apart.
     """
 
     capabilities: ClassVar[Capabilities]
