@@ -20,16 +20,19 @@ import pytest
 
 from sofa_registry_adapters.backends.local import BACKEND
 from sofa_registry_adapters.backends.local import poller as poller_module
+from sofa_registry_adapters.backends.local import process as process_module
 from sofa_registry_adapters.backends.local import records as records_module
+from sofa_registry_adapters.backends.local import session as session_module
 from sofa_registry_adapters.backends.local.owners import Owner, Vigil, is_held
 from sofa_registry_adapters.backends.local.place import Place
-from sofa_registry_adapters.backends.local.process import here
+from sofa_registry_adapters.backends.local.process import Process, here
 from sofa_registry_adapters.backends.local.store import LocalStore
 from sofa_registry_adapters.errors import (
     Closed,
     Conflict,
     CorruptStore,
     Denied,
+    ForkUnsupported,
     InvalidName,
     InvalidURL,
     Refused,
@@ -502,6 +505,36 @@ def test_what_a_forked_child_writes_outlives_its_parents_connection(folder: Fold
         assert snapshot.revision.counter >= 6, "the child's changes are in the log"
 
     run(main, folder)
+
+
+def test_a_child_forked_while_sqlite_was_busy_is_told_to_fork_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection:
+        connected = True
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def drop(self) -> None:
+            self.connected = False
+
+    monkeypatch.setattr(process_module, "QUIET_WITHIN", 0.05)
+    process, idle, busy = Process(), Connection(), Connection()
+    process.add_database(idle)
+    process.hush()
+    assert idle.lock.locked()
+    assert not process.heir().tainted
+    process.resume()
+    assert not idle.lock.locked()
+    process.add_database(busy)
+    with busy.lock:
+        process.hush()
+        heir = process.heir()
+        process.resume()
+    assert heir.tainted
+    assert heir.heir().tainted
+    monkeypatch.setattr(session_module, "here", lambda: heir)
+    with pytest.raises(ForkUnsupported, match="spawn"):
+        asyncio.run(LocalStore(parse_target("local:///nowhere/x.db", BACKEND), SystemClock()).open())
 
 
 def _others(folder: Folder, store: LocalStore) -> list[Path]:

@@ -193,7 +193,6 @@ class Poller:
         version = self._database.glance(self._look_at)
         moved, self._version = version != self._version, version
         if moved:
-            self._moved = now
             self._owners = None
         with self._lock:
             if not self._exact and not self._deep:
@@ -212,6 +211,8 @@ class Poller:
 
     def _tell(self, since: int) -> None:
         logged = self._database.read(lambda one: records.changes(one, self._names, since))
+        if logged.counter != since:
+            self._moved = time.monotonic()
         with self._lock:
             if self._position is None or self._position < since:
                 return

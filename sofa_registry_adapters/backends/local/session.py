@@ -204,8 +204,13 @@ class Session:
 
     def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         """`RecordStore.delete`."""
-        refused = {key: problem for key in keys if (problem := records.check_key(key)) is not None}
-        self._change(lambda writer: writer.delete([key for key in keys if key not in refused]))
+        refused: dict[RecordKey, RegistryError] = {
+            key: problem for key in keys if (problem := records.check_key(key)) is not None
+        }
+        try:
+            self._change(lambda writer: writer.delete([key for key in keys if key not in refused]))
+        except DiskFull as error:
+            return {**{key: Refused(str(error)) for key in keys}, **refused}
         return refused
 
     def compare_and_put(self, record: Record, expected: str | None) -> str:
