@@ -16,7 +16,7 @@ class Worker:
     """One daemon thread that runs calls one after another for an event loop.
 
     A call that hangs harms neither the loop nor the end of the process; the caller bounds its own
-    wait. A call whose caller went away still runs to its end, and its result is dropped.
+    wait. A call whose caller went away before it began is dropped, one that runs goes on to its end.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,7 +40,9 @@ class Worker:
                 _tell(loop, answer, result, None)
 
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            # A queue a thread: a mark to stop never reaches the next one.
+            self._calls = queue.SimpleQueue()
+            self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
             self._thread.start()
         self._calls.put(call)
         return await answer
@@ -51,9 +53,10 @@ class Worker:
             self._calls.put(None)
             self._thread = None
 
-    def _work(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
+
+def _work(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (call := calls.get()) is not None:
+        call()
 
 
 def _tell(
