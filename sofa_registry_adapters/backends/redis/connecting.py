@@ -1,4 +1,4 @@
-"""Connections to the server: a few for commands, and bare ones for subscriptions. Nothing here retries."""
+"""Connections to the server: a few for commands, and one for messages. Nothing here retries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -17,15 +17,17 @@ from redis.exceptions import NoScriptError, ResponseError
 from sofa_registry_adapters.backends.redis import database
 from sofa_registry_adapters.backends.redis.failures import translate, translating
 from sofa_registry_adapters.backends.redis.scripting import Command, Script
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable
 from sofa_registry_adapters.spi.options import Target
 
 COMMAND_CONNECTIONS = 4
+IDLE_SECONDS = 15.0
+"""A connection that was not used for so long is not used again: the server may have ended it."""
 CONNECT_SECONDS = 2.0
+GOODBYE_SECONDS = 0.2
 PIPELINED = 500
 """Commands in one round trip at most."""
 PIPELINED_BYTES = 4_000_000
-GOODBYE_SECONDS = 0.2
 
 
 class Connector:
@@ -39,31 +41,21 @@ class Connector:
         self._settings: Mapping[str, Any] = {
             "host": address.host,
             "port": address.port,
-            "socket_connect_timeout": min(CONNECT_SECONDS, self.call_timeout),
+            "db": database(target),
             "protocol": 2,
+            "socket_connect_timeout": min(CONNECT_SECONDS, self.call_timeout),
+            # Whole round trips are bounded here, and waiting for messages is not.
+            "socket_timeout": None,
             "health_check_interval": 0,
             **_credentials(target),
             **(_tls(target) if target.scheme == "rediss" else {}),
         }
-        self._database = database(target)
 
-    def pool(self) -> BlockingConnectionPool:
-        """Connections for commands; each is made when it is first needed."""
-        return BlockingConnectionPool(
-            connection_class=self._kind,
-            max_connections=COMMAND_CONNECTIONS,
-            timeout=self.call_timeout,
-            db=self._database,
-            socket_timeout=self.call_timeout,
-            retry=Retry(NoBackoff(), 0),
-            **self._settings,
-        )
-
-    async def subscriber(self) -> Connection:
-        """A connection that waits for messages without a limit, connected."""
-        connection = self._kind(socket_timeout=None, retry=Retry(NoBackoff(), 0), **self._settings)
+    async def connect(self) -> Connection:
+        """A new connection, ready to be used."""
+        connection = self._kind(retry=Retry(NoBackoff(), 0), **self._settings)
         try:
-            with translating(self.where):
+            async with asyncio.timeout(self.call_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]
         except BaseException:
             await part(connection)
@@ -101,19 +93,24 @@ def _tls(target: Target) -> dict[str, Any]:
 
 async def part(connection: Connection) -> None:
     """Disconnect; never raises, and never takes long."""
+    writer = connection._writer  # noqa: SLF001  nothing public lets go of bytes that a silent server does not take
+    if writer is not None:
+        writer.transport.abort()
     with contextlib.suppress(Exception):
         async with asyncio.timeout(GOODBYE_SECONDS):
             await connection.disconnect(nowait=True)
 
 
 class Commands:
-    """Runs commands on the server, many in one round trip."""
+    """Runs commands on the server, many in one round trip, on a few connections that are made when needed."""
 
     def __init__(self, connector: Connector, scripts: Mapping[str, Script]) -> None:
         self.where = connector.where
-        self._pool = connector.pool()
-        self._client: Redis = Redis(connection_pool=self._pool)
+        self._connector = connector
         self._bodies = {script.digest: script.body for script in scripts.values()}
+        self._places = asyncio.Semaphore(COMMAND_CONNECTIONS)
+        self._idle: list[tuple[Connection, float]] = []
+        self._closed = False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in order; a `RegistryError` in the place of one that was refused.
@@ -146,10 +143,36 @@ class Commands:
         return [translate(answer, self.where) if isinstance(answer, ResponseError) else answer for answer in answers]
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return await pipeline.execute(raise_on_error=False)
+        async with asyncio.timeout(self._connector.call_timeout), self._places:
+            if self._closed:
+                raise Closed("the store was closed")
+            connection = await self._take()
+            try:
+                await connection.send_packed_command(connection.pack_commands(commands))
+                answers = [await _answer(connection) for _ in commands]
+            except BaseException:
+                await part(connection)
+                # What happened to one connection has most probably happened to all.
+                await self._part_idle(len(self._idle))
+                raise
+            await self._keep(connection)
+            return answers
+
+    async def _take(self) -> Connection:
+        now = asyncio.get_running_loop().time()
+        # The one used last is last, so the first ones are the oldest.
+        await self._part_idle(sum(now - used > IDLE_SECONDS for _, used in self._idle))
+        return self._idle.pop()[0] if self._idle else await self._connector.connect()
+
+    async def _keep(self, connection: Connection) -> None:
+        self._idle.append((connection, asyncio.get_running_loop().time()))
+        if self._closed:
+            await self._part_idle(len(self._idle))
+
+    async def _part_idle(self, count: int) -> None:
+        parting, self._idle = self._idle[:count], self._idle[count:]
+        for connection, _ in parting:
+            await part(connection)
 
     def _spelled_out(self, command: Command) -> Command:
         digest = command[1]
@@ -158,12 +181,15 @@ class Commands:
 
     async def close(self) -> None:
         """Disconnect; never raises, and never takes long."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                await self._client.aclose()
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                await self._pool.disconnect()
+        self._closed = True
+        await self._part_idle(len(self._idle))
+
+
+async def _answer(connection: Connection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _portions(commands: Sequence[Command]) -> list[Sequence[Command]]:

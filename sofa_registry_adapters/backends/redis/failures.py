@@ -36,7 +36,7 @@ _BY_CODE = {
 
 def translate(error: Exception, where: str) -> RegistryError:
     """The error of this library for one of the client library, about the server ``where``."""
-    text = str(error) or type(error).__name__
+    text = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
     for kind, ours in _BY_CLASS:
         if isinstance(error, kind):
             return ours(f"redis at {where}: {text}")

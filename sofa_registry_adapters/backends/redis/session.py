@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sofa_registry_adapters.backends.redis.connecting import Commands, Connector
+from sofa_registry_adapters.backends.redis.failures import translating
 from sofa_registry_adapters.backends.redis.keys import Keyspace, Path, joined, range_below, split
 from sofa_registry_adapters.backends.redis.ownership import Holdings
 from sofa_registry_adapters.backends.redis.scripting import Argument, Command, Script
@@ -103,13 +104,13 @@ class Session:
             # The server carried these out one after another, and nearly always with nothing in between. A script,
             # or a transaction, never has anything in between, but the one takes ten times as long while nobody
             # else is served, and the other is refused by a server that is full.
-            fields, found = (before, raws) if before == after else await self._read_slowly(path)
-            readings[path] = await parse_reading(path, fields, found, state.dead, self.owner)
+            fields, flat = (before, raws) if before == after else await self._read_slowly(path)
+            readings[path] = await parse_reading(path, fields, flat, state.dead, self.owner)
         return readings
 
-    async def _read_slowly(self, path: Path) -> tuple[Sequence[bytes | None], Mapping[bytes, bytes]]:
+    async def _read_slowly(self, path: Path) -> tuple[Sequence[bytes | None], Sequence[bytes]]:
         fields, flat = await self.commands.one(self.call("read", path))
-        return fields, dict(zip(flat[::2], flat[1::2], strict=True))
+        return fields, flat
 
     async def changes(self, path: Path, position: Position) -> Sequence[Change] | None:
         where = (position.epoch, position.counter, position.nonce)
@@ -128,7 +129,8 @@ class Session:
         """The connection for messages, made if need be."""
         async with self._connecting:
             if self.feed is None or self.feed.error is not None:
-                connection = await self._connector.subscriber()
+                with translating(self._connector.where):
+                    connection = await self._connector.connect()
                 patience = min(self._connector.call_timeout, max(1.0, self._lease / 3))
                 self.feed = Feed(connection, self._connector.where, self.keyspace.path_of, patience)
             if self._closed:

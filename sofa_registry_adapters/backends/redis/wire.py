@@ -8,7 +8,7 @@ the record's name and the record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -139,13 +139,14 @@ def parse_state(answer: Sequence[object]) -> State:
 
 
 async def parse_reading(
-    path: Path, found: Sequence[bytes | None], raws: Mapping[bytes, bytes], dead: Collection[bytes], me: str
+    path: Path, found: Sequence[bytes | None], flat: Sequence[bytes], dead: Collection[bytes], me: str
 ) -> Reading:
-    """The fields epoch, rev and nonce of the state, and the records but for those of dead owners."""
+    """The fields epoch, rev and nonce of the state, and names and records but for those of dead owners."""
     epoch, counter, nonce = (_text(field or b"") for field in found)
     gone = {owner for owner in dead if owner != me.encode()}
     records: list[Stored] = []
-    for number, (name, raw) in enumerate(raws.items(), 1):
+    items = iter(flat)
+    for number, (name, raw) in enumerate(zip(items, items, strict=True), 1):
         if not (gone and raw.partition(_SEPARATOR)[0] in gone):
             records.append(stored(path, name, raw, me))
         if number % RECORDS_AT_ONCE == 0:
