@@ -19,7 +19,7 @@ from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY, REFUSAL
 from sofa_registry_adapters.engine.snapshots import Snapshots
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import Refused, RegistryError, Unavailable
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision, ServiceView
@@ -29,6 +29,8 @@ from sofa_registry_adapters.spi.registry import RegistryBackend
 
 SNAPSHOT_GRACE = 0.3
 """Seconds that a first view from the registry gets before the one on disk is served."""
+GLANCE = 0.05
+"""Seconds between two looks at whether waiting has become pointless."""
 CLOSE_WITHIN = 2.0
 
 
@@ -160,7 +162,7 @@ class Engine:
                     if self._open_error is not None:
                         raise self._open_error
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(0.05):
+                        async with asyncio.timeout(GLANCE):
                             await self._keeper.ready.wait()
         except TimeoutError:
             cause = self._link.error
@@ -301,15 +303,23 @@ class Engine:
             mirror.preload(saved.instances, self._snapshots.age(saved))
 
     async def _first_view(self, mirror: Mirror, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await mirror.known.wait()
-        except TimeoutError:
-            cause = mirror.error or self._open_error or self._link.error
-            raise Unavailable(
-                f"nothing is known of {mirror.service} after {timeout:g} s: {self.name} gave no answer"
-                + (f" ({cause})" if cause else "")
-            ) from cause
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while not mirror.known.is_set():
+            left = start + timeout - loop.time()
+            error = mirror.error if isinstance(mirror.error, Refused) else self._open_error
+            # What the registry refuses may still be on disk, which has had its time by then.
+            if error is not None and loop.time() - start > SNAPSHOT_GRACE * 2:
+                raise error
+            if left <= 0:
+                cause = mirror.error or self._link.error
+                raise Unavailable(
+                    f"nothing is known of {mirror.service} after {timeout:g} s: {self.name} gave no answer"
+                    + (f" ({cause})" if cause else "")
+                ) from cause
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, GLANCE)):
+                    await mirror.known.wait()
 
     def _forget_soon(self, mirror: Mirror) -> Callable[[Mailbox], None]:
         loop = asyncio.get_running_loop()
