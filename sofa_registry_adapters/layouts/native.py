@@ -98,7 +98,7 @@ def encode_instance(instance: Instance) -> bytes:
         instance.weight,
         instance.enabled,
         instance.zone,
-        instance.metadata,
+        instance.metadata or {},
         instance.started,
         instance.state,
         instance.owner,
