@@ -33,6 +33,11 @@ class Ledger:
         self.doubted: dict[RecordKey, None] = {}
         self.missing: dict[RecordKey, None] = {}
 
+    def clear(self) -> None:
+        """Nothing is held any more, and nothing is missing."""
+        for content in (self._holdings, self._keys, self._used, self.doubted, self.missing):
+            content.clear()
+
     def get(self, key: RecordKey) -> Holding | None:
         """The record, if it is held."""
         return self._holdings.get(key)

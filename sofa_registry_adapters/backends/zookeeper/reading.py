@@ -49,13 +49,16 @@ class Reader:
     async def nodes(
         self, session: Session, paths: Sequence[str], first: int = FIRST
     ) -> AsyncIterator[tuple[int, list[tuple[str, wire.Reply]]]]:
-        """Data and stat of nodes, batch by batch, each with the change it was read at; absent ones too."""
+        """Data and stat of nodes, batch by batch, each with the change it was read at.
+
+        Absent nodes and those that we may not read are among them, with their code.
+        """
         place, count = 0, first
         while place < len(paths):
             batch = _fitting(paths, place, count)
             answer = await session.call(wire.BulkRead([wire.get_data(path) for path in batch]))
             for path, reply in zip(batch, answer.replies, strict=True):
-                if reply.code not in {wire.OK, wire.NO_NODE}:
+                if reply.code not in {wire.OK, wire.NO_NODE, wire.NO_AUTH}:
                     raise explained(reply.code, self._server, path)
             yield answer.zxid, list(zip(batch, answer.replies, strict=True))
             place += len(batch)
@@ -78,17 +81,21 @@ class Reader:
         return zxid, found
 
     async def listing(self, session: Session, bucket: Bucket) -> Listing:
-        """All records of a bucket; none if it does not exist."""
+        """All records of a bucket that we may read; none if it does not exist. `Denied` if we may read nothing."""
         zxid, paths = await self.children(session, (self._tree.bucket(bucket.path),))
         records: list[Stored] = []
+        denied = 0
         while paths:
             inner: list[str] = []
             async for _, batch in self.nodes(session, paths):
+                denied += sum(reply.code == wire.NO_AUTH for _, reply in batch)
                 records.extend(self.stored(path, reply) for path, reply in batch if is_record(reply))
                 inner.extend(path for path, reply in batch if reply.stat is not None and reply.stat.children)
             paths = []
             if bucket.deep and inner:
                 _, paths = await self.children(session, inner)
+        if denied and not records:
+            raise explained(wire.NO_AUTH, self._server, self._tree.bucket(bucket.path))
         return Listing(zxid, records)
 
     async def changes(self, session: Session, paths: Sequence[str]) -> tuple[int, list[Stored], list[RecordKey]]:
@@ -101,7 +108,7 @@ class Reader:
             for path, reply in batch:
                 if is_record(reply):
                     changed.append(self.stored(path, reply))
-                elif reply.stat is None or not reply.stat.special:
+                elif reply.code == wire.NO_NODE or (reply.stat is not None and not reply.stat.special):
                     removed.append(self._tree.key(path))
         return zxid, changed, removed
 

@@ -15,7 +15,7 @@ from sofa_registry_adapters.backends.zookeeper.session import Session, server_na
 from sofa_registry_adapters.backends.zookeeper.tasks import ComparedDelete, ComparedPut, Context, Delete, Put, Task
 from sofa_registry_adapters.backends.zookeeper.watching import Feed, Watches
 from sofa_registry_adapters.backends.zookeeper.writing import Writer
-from sofa_registry_adapters.errors import RegistryError, Unavailable, ValueTooLarge
+from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import Capabilities, Target
@@ -32,6 +32,12 @@ from sofa_registry_adapters.spi.store import (
 
 PATH_BYTES = 16 * 1024
 """The longest path that leaves room for the largest record in one request."""
+PIECE = 1_000
+"""Records that are prepared before others have the loop."""
+SEARCHES = 100
+"""Buckets that are searched for a record at a time."""
+FORMER = 100
+"""Sessions of ours that are remembered after their end."""
 GRACE = 0.5
 """Seconds that `close` waits for the server's answer, and once more for the end of the connection."""
 
@@ -52,8 +58,8 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         self._context = Context(acl, self._server, self._ledger, self._dropped)
         self._owners = self._context.owners
         self._watches = Watches()
-        self._writer = Writer(self._tree, acl, self._server)
         self._reader = Reader(self._tree, self._owners, self._server)
+        self._writer = Writer(self._tree, self._reader, acl, self._server)
         self._sessions: list[Session] = []
         self._rearm = False
         self._high = 0
@@ -85,6 +91,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
             session.stop()
             self._abandon(session)
         self._watches = Watches()
+        self._ledger.clear()
         self._writer.forget_parents()
         for give_up in (False, True):
             if give_up:
@@ -106,7 +113,9 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
     def _retire(self, session_id: int) -> None:
         if session_id:
             self._owners.live.pop(session_id, None)
-            self._owners.former.add(session_id)
+            self._owners.former[session_id] = None
+            if len(self._owners.former) > FORMER:
+                del self._owners.former[next(iter(self._owners.former))]
 
     # What sessions tell.
 
@@ -144,7 +153,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
     @property
     def _main(self) -> Session:
         if not self._sessions:
-            raise Unavailable(f"{self._server}: the store is not open")
+            raise Closed(f"{self._server}: the store is not open")
         return self._sessions[0]
 
     # Writing.
@@ -152,16 +161,24 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
         answers: dict[RecordKey, str | RegistryError] = {}
         tasks: list[Task] = []
-        for record in records:
-            path = self._tree.record(record.key)
-            if refusal := self._too_large(record, path):
-                answers[record.key] = refusal
-            else:
-                tasks.append(Put(record, path, await self._place(record, path), self._context))
-        await self._guard(tasks)
+        for place in range(0, len(records), PIECE):
+            piece = await self._puts(records[place : place + PIECE], answers)
+            await self._guard(piece)
+            tasks += piece
         await self._writer.run(tasks)
         answers.update((task.key, task.answer) for task in tasks if task.answer is not None)
         return answers
+
+    async def _puts(self, records: Sequence[Record], refused: dict[RecordKey, str | RegistryError]) -> list[Task]:
+        tasks: list[Task] = []
+        for record in records:
+            path = self._tree.record(record.key)
+            if refusal := self._too_large(record, path):
+                refused[record.key] = refusal
+            else:
+                tasks.append(Put(record, path, await self._place(record, path), self._context))
+        await asyncio.sleep(0)
+        return tasks
 
     def _too_large(self, record: Record, path: str) -> ValueTooLarge | None:
         if len(record.value) <= self.capabilities.max_value_bytes and len(path.encode()) <= PATH_BYTES:
@@ -192,7 +209,11 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         main = self._main
-        tasks = [Delete(key, self._tree.record(key), main, self._context) for key in keys]
+        tasks: list[Task] = []
+        for place in range(0, len(keys), PIECE):
+            piece = keys[place : place + PIECE]
+            tasks.extend(Delete(key, self._tree.record(key), main, self._context) for key in piece)
+            await asyncio.sleep(0)
         await self._writer.run(tasks)
         return {task.key: task.answer for task in tasks if isinstance(task.answer, RegistryError)}
 
@@ -250,9 +271,8 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         async for _, batch in self._reader.nodes(main, list(holdings)):
             for path, reply in batch:
                 holding = holdings[path]
-                if self._ledger.get(holding.key) is not holding:
-                    continue
-                if reply.stat is None or reply.stat.owner != holding.session.id:
+                gone = reply.code == wire.NO_NODE or (reply.stat and reply.stat.owner != holding.session.id)
+                if gone and self._ledger.get(holding.key) is holding:
                     self._ledger.lose(holding.key)
                     self._watches.unguard(holding.key, main.send)
             self._ledger.settle(holdings[path] for path, _ in batch)
@@ -309,5 +329,9 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         inner: list[str] = []
         async for _, batch in self._reader.nodes(main, paths):
             inner.extend(path for path, reply in batch if reply.stat is not None and reply.stat.children)
-        found = await asyncio.gather(*(self._reader.occupied(main, path) for path in inner))
-        return [path.rpartition("/")[2] for path, there in zip(inner, found, strict=True) if there]
+        found: list[str] = []
+        for place in range(0, len(inner), SEARCHES):
+            piece = inner[place : place + SEARCHES]
+            occupied = await asyncio.gather(*(self._reader.occupied(main, path) for path in piece))
+            found.extend(path for path, there in zip(piece, occupied, strict=True) if there)
+        return [path.rpartition("/")[2] for path in found]

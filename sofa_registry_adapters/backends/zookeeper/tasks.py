@@ -21,7 +21,7 @@ class Owners:
 
     def __init__(self) -> None:
         self.live: dict[int, Session] = {}
-        self.former: set[int] = set()
+        self.former: dict[int, None] = {}
 
     def ours(self, owner: int) -> bool:
         """Whether it belongs to this store, now or from before it lost a session."""
@@ -86,6 +86,7 @@ class Put(Task):
             return self._create()
         owners = self._context.owners
         if node.owner and not owners.ours(node.owner):
+            self._context.dropped(self.key)
             raise self._context.conflict(self.path, node)
         if self.record.owned and not node.owner:
             raise Conflict(f"{self._context.server}: {self.path}: a permanent record is there")
@@ -112,8 +113,7 @@ class Put(Task):
 
     def refuse(self, error: RegistryError) -> None:
         holding = self._context.ledger.get(self.key)
-        unwritten = holding is not None and holding.stat is None and not isinstance(error, Unavailable)
-        if unwritten or isinstance(error, Conflict):
+        if holding is not None and holding.stat is None and not isinstance(error, Unavailable):
             self._context.dropped(self.key)
         super().refuse(error)
 

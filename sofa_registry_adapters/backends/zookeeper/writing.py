@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from sofa_registry_adapters.backends.zookeeper import wire
 from sofa_registry_adapters.backends.zookeeper.faults import explained
 from sofa_registry_adapters.backends.zookeeper.paths import Tree
+from sofa_registry_adapters.backends.zookeeper.reading import Reader
 from sofa_registry_adapters.backends.zookeeper.session import Session
 from sofa_registry_adapters.backends.zookeeper.tasks import Put, Task
 from sofa_registry_adapters.errors import RegistryError, Unavailable
@@ -45,8 +46,9 @@ def batches(tasks: Iterable[Task]) -> Iterator[list[Task]]:
 class Writer:
     """Brings tasks to their answers."""
 
-    def __init__(self, tree: Tree, acl: bytes, server: str) -> None:
+    def __init__(self, tree: Tree, reader: Reader, acl: bytes, server: str) -> None:
         self._tree = tree
+        self._reader = reader
         self._acl = acl
         self._server = server
         self._standing: set[str] = set()
@@ -61,10 +63,11 @@ class Writer:
         if not tasks:
             return
         await self._make_parents(tasks)
-        results = await asyncio.gather(*(self._guarded(batch) for batch in batches(tasks)), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        async with asyncio.TaskGroup() as group:
+            for batch in batches(tasks):
+                group.create_task(self._guarded(batch))
+                # It is serialized and sent before the next one is cut.
+                await asyncio.sleep(0)
         if all(isinstance(task.answer, Unavailable) for task in tasks) and tasks[0].answer is not None:
             raise Unavailable(str(tasks[0].answer))
 
@@ -96,24 +99,20 @@ class Writer:
             task.refuse(Unavailable(f"{self._server}: {task.path}: it changes faster than it can be written"))
 
     async def _look(self, batch: Sequence[Task]) -> Steps:
-        waiting = [task for task in batch if not task.answered]
-        if not waiting:
-            return []
-        read = wire.BulkRead([wire.get_data(task.path) for task in waiting])
-        answer = await waiting[0].session.call(read)
+        waiting = {task.path: task for task in batch if not task.answered}
         steps: Steps = []
-        for task, reply in zip(waiting, answer.replies, strict=True):
-            try:
-                if reply.code not in {wire.OK, wire.NO_NODE}:
-                    raise explained(reply.code, self._server, task.path)
-                operations = task.given(reply.stat, reply.data)
-            except RegistryError as error:
-                task.refuse(error)
-            else:
-                if operations:
-                    steps.append((task, operations))
-                elif not task.answered:
-                    task.finish(None)
+        async for _, nodes in self._reader.nodes(batch[0].session, list(waiting)):
+            for path, reply in nodes:
+                task = waiting[path]
+                try:
+                    if reply.code == wire.NO_AUTH:
+                        raise explained(reply.code, self._server, path)
+                    operations = task.given(reply.stat, reply.data)
+                except RegistryError as error:
+                    task.refuse(error)
+                else:
+                    if operations:
+                        steps.append((task, operations))
         return steps
 
     async def _recovered(self, steps: Steps, answer: wire.Answer, attempt: int) -> bool:
@@ -122,7 +121,9 @@ class Writer:
         code = answer.replies[place].code
         if code == wire.NO_NODE:
             tasks = [task for task, _ in steps]
-            self._standing.difference_update(path for task in tasks for path in self._tree.parents(task.key.bucket))
+            self._standing.difference_update(self._tree.root)
+            for task in tasks:
+                self._standing.difference_update(self._tree.parents(task.key.bucket))
             denied = await self._make_parents(tasks)
             code = wire.NO_AUTH if denied and attempt else code
         if code in _MOVED:
