@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
 from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.registry import Registry
+from sofa_registry_adapters.spi.options import Value
 from sofa_registry_adapters.testing.contract import RegistryContract, StoreFaults
 
 NAME = "contract"
@@ -65,6 +67,9 @@ class MemoryFaults(StoreFaults):
 
 
 class TestMemoryRegistry(RegistryContract):
+    # A call that hangs when the space is paused goes on hanging after that, so let it not hang long.
+    registry_options: ClassVar[dict[str, Value]] = {"call_timeout": 1.0}
+
     @pytest.fixture
     def registry_url(self) -> str:
         return f"memory://{NAME}"

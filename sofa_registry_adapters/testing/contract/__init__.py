@@ -10,7 +10,8 @@ A backend's own tests derive from `RegistryContract` and override one fixture::
 Each test has a namespace of its own. With the fixture `faults` a backend's tests offer what can be done to the
 registry: killing it, freezing it, wiping it. What the product cannot do it says in its `Capabilities`; the tests
 go by them, never by a name. Promises of the API are tested in both faces. Plain pytest runs it; no plugin is
-needed. The numbers: 1 publishing, 13 names, 20 watching, 30 listeners, 40 life and death, 50 outages, 70 resources.
+needed. The numbers: 1 publishing, 13 names, 20 watching, 30 listeners, 40 life and death, 50 outages, 60 starting and
+ending without the registry, 70 resources.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import ClassVar, cast
 import pytest
 
 # Before their import, so that their bare asserts say what they compared, as those of a test file do.
-_MODULES = ("clients", "kit", "publishing", "naming", "watching")
+_MODULES = ("clients", "kit", "publishing", "naming", "watching", "living", "outages", "starting", "resources")
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 
 from sofa_registry_adapters.engine.plugins import Plugins  # noqa: E402  see above
@@ -31,14 +32,27 @@ from sofa_registry_adapters.spi.options import Value  # noqa: E402
 from sofa_registry_adapters.testing.contract.breaking import Faults, ServiceFaults, StoreFaults  # noqa: E402
 from sofa_registry_adapters.testing.contract.clients import FaceName  # noqa: E402
 from sofa_registry_adapters.testing.contract.kit import Registries  # noqa: E402
+from sofa_registry_adapters.testing.contract.living import LivingContract  # noqa: E402
 from sofa_registry_adapters.testing.contract.naming import NamingContract  # noqa: E402
+from sofa_registry_adapters.testing.contract.outages import OutageContract  # noqa: E402
 from sofa_registry_adapters.testing.contract.publishing import PublishingContract  # noqa: E402
+from sofa_registry_adapters.testing.contract.resources import ResourceContract  # noqa: E402
+from sofa_registry_adapters.testing.contract.starting import StartingContract  # noqa: E402
 from sofa_registry_adapters.testing.contract.watching import ListenerContract, WatchingContract  # noqa: E402
 
 __all__ = ["Faults", "Registries", "RegistryContract", "ServiceFaults", "StoreFaults"]
 
 
-class RegistryContract(PublishingContract, NamingContract, WatchingContract, ListenerContract):
+class RegistryContract(
+    PublishingContract,
+    NamingContract,
+    WatchingContract,
+    ListenerContract,
+    LivingContract,
+    OutageContract,
+    StartingContract,
+    ResourceContract,
+):
     """Override `registry_url`, and `faults` where more can be broken than records.
 
     ``lease_option`` is the option that sets the lease, ``lease_seconds`` the one that the tests use and outlive.

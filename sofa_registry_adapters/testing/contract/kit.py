@@ -92,9 +92,13 @@ class Registries:
 
     def blocking(self, **options: Value) -> Registry:
         """A new blocking Registry."""
-        registry = Registry(self.url, options=self._options | options)
+        registry = self.fresh(**options)
         self._closing.callback(registry.close)
         return registry
+
+    def fresh(self, **options: Value) -> Registry:
+        """A new blocking Registry, which the test closes itself."""
+        return Registry(self.url, options=self._options | options)
 
     def coroutine(self, **options: Value) -> AsyncRegistry:
         """A new AsyncRegistry, which the test closes itself."""
