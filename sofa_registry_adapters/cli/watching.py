@@ -33,6 +33,8 @@ _KEPT = 8
 _REDRAW = 1.0
 """Seconds between two drawings when nothing changes: the age of a stale view goes on."""
 _NAMED = 5
+_AROUND = 8
+"""Lines of the screen that are neither an instance nor a change."""
 
 
 def watch(service: str, url: str | None, timeout: float, *, as_json: bool) -> None:
@@ -76,19 +78,22 @@ def _draw(changes: Watch, where: str) -> None:
                 latest = change
                 history.append(f"{clock()[11:23]}  {summary(change)}")
             if latest is not None:
-                screen.update(picture(latest, where, history), refresh=True)
+                most = max(3, screen.console.height - len(history) - _AROUND)
+                screen.update(picture(latest, where, history, most), refresh=True)
 
 
-def picture(change: InstancesChange, where: str, history: deque[str]) -> RenderableType:
-    """The whole screen: the instances now, and the latest changes."""
+def picture(change: InstancesChange, where: str, history: deque[str], most: int) -> RenderableType:
+    """The whole screen: ``most`` instances as they are now, and the latest changes."""
     view = change.instances
-    rows = (instance_row(one) for one in sorted(view, key=lambda one: one.instance_id))
+    rows = [instance_row(one) for one in sorted(view, key=lambda one: one.instance_id)[:most]]
     title = f"{printable(str(view.service))} on {where}: {_count(len(view))}"
     parts: list[RenderableType] = [Text(title, style="bold")]
     if special := standing(view):
         parts.append(Text(special, style="yellow"))
     if view:
         parts.append(table(INSTANCE_TITLES, rows))
+    if len(view) > len(rows):
+        parts.append(Text(f"and {len(view) - len(rows)} more"))
     parts.append(Text("\n".join(("", *map(printable, history))), style="dim"))
     parts.append(Text("Ctrl-C ends", style="dim"))
     return Group(*parts)
