@@ -7,21 +7,26 @@ import contextlib
 import functools
 import logging
 import pathlib
+import shlex
+import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis
 
 from sofa_registry_adapters.backends.redis import BACKEND
+from sofa_registry_adapters.backends.redis.scripting import Command
 from sofa_registry_adapters.backends.redis.store import RedisStore
 from sofa_registry_adapters.errors import Closed, Conflict, Denied, InvalidURL, RegistryError, Unavailable
 from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StorePatch, StoreSnapshot
+from sofa_registry_adapters.testing.faults.ports import free_port
 from sofa_registry_adapters.testing.faults.proxy import NetProxy
 from sofa_registry_adapters.testing.faults.waiting import eventually_async
 from sofa_registry_adapters.testing.plugin import OwnService
@@ -516,7 +521,7 @@ async def test_nothing_is_left_open(make: Make, raw: Raw) -> None:
                 await store.put([record()])
                 await asyncio.gather(*(store.read(HERE) for _ in range(10)))
                 assert connections() <= before + 5
-            assert not raw.client.pubsub_channels(raw.changes)
+            await eventually_async(lambda: not raw.client.pubsub_channels(raw.changes), 2.0, "no subscription")
     await eventually_async(lambda: connections() == before, 2.0, "connections are closed")
 
 
@@ -765,8 +770,78 @@ async def test_the_password_file_is_read_at_each_connect(
         file.write_text("other")
         assert await values(store) == {}
     gone = make("app@", password_file=str(tmp_path / "none"))
-    with pytest.raises(RegistryError, match="none"):
+    with pytest.raises(InvalidURL, match="password_file"):
         await gone.open()
+
+
+@bounded
+async def test_a_bucket_that_changes_while_it_is_read_is_read_at_one_moment(make: Make) -> None:
+    store = make()
+    async with opened(store):
+        await store.put([record(str(number)) for number in range(100)])
+        session = store._session
+        assert session is not None
+        run = session.commands.run
+
+        async def disturbed(commands: Sequence[Command]) -> list[Any]:
+            answers = await run(commands)
+            if commands[0][0] == "HMGET":
+                answers[0], answers[1] = [b"other", b"1", b"n"], answers[1][:10]
+            return answers
+
+        session.commands.run = disturbed  # type: ignore[method-assign]
+        assert len(await values(store)) == 100
+
+
+@pytest.fixture
+def tls(tmp_path: pathlib.Path) -> Iterator[tuple[int, pathlib.Path]]:
+    if not (shutil.which("openssl") and shutil.which("redis-server")):
+        pytest.skip("no openssl and redis-server programs on this machine")
+    key_file, certificate, port = tmp_path / "key", tmp_path / "certificate", free_port()
+    make_key = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=x"
+    subprocess.run(
+        [*make_key.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", key_file, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )
+    files = f"--tls-cert-file {certificate} --tls-key-file {key_file} --tls-ca-cert-file {certificate}"
+    command = f"redis-server --port 0 --tls-port {port} --tls-auth-clients no {files} --save '' --dir {tmp_path}"
+    server = subprocess.Popen(shlex.split(command), stdout=subprocess.DEVNULL)
+    try:
+        yield port, certificate
+    finally:
+        server.kill()
+        server.wait()
+
+
+@bounded
+async def test_tls_verifies_the_certificate_and_the_name(tls: tuple[int, pathlib.Path]) -> None:
+    port, certificate = tls
+
+    def at(url: str, **options: str) -> RedisStore:
+        return RedisStore(parse_target(url, BACKEND, options), SystemClock())
+
+    good = at(f"rediss://localhost:{port}", ca=str(certificate))
+    await eventually_async(functools.partial(opens, good), 10.0, "a server with TLS")
+    async with following(good) as follower:
+        await good.put([record()])
+        await follower.shows({key(): b"1"})
+    await good.close()
+    for bad, why in (
+        (at(f"rediss://127.0.0.1:{port}", ca=str(certificate)), "not valid for"),
+        (at(f"rediss://localhost:{port}"), "self-signed"),
+    ):
+        with pytest.raises(Unavailable, match=why):
+            await bad.open()
+    with pytest.raises(Unavailable):
+        await at(f"redis://localhost:{port}").open()
+
+
+async def opens(store: RedisStore) -> bool:
+    with contextlib.suppress(Unavailable):
+        await store.open()
+        return True
+    return False
 
 
 @bounded

@@ -17,7 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from sofa_registry_adapters.backends.redis import database
 from sofa_registry_adapters.backends.redis.failures import translate, translating
 from sofa_registry_adapters.backends.redis.scripting import Command, Script
-from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, InvalidURL, RegistryError, Unavailable
 from sofa_registry_adapters.spi.options import Target
 
 COMMAND_CONNECTIONS = 4
@@ -37,6 +37,7 @@ class Connector:
         address = target.addresses[0]
         self.where = f"{address.host}:{address.port}"
         self.call_timeout = target.number("call_timeout")
+        self._files = {name: file for name in ("password_file", "ca", "cert", "key") if (file := target.text(name))}
         self._kind: type[Connection] = SSLConnection if target.scheme == "rediss" else Connection
         self._settings: Mapping[str, Any] = {
             "host": address.host,
@@ -50,6 +51,12 @@ class Connector:
             **_credentials(target),
             **(_tls(target) if target.scheme == "rediss" else {}),
         }
+
+    def check_files(self) -> None:
+        """Raise `InvalidURL` if a file that the options name is not there."""
+        for name, file in self._files.items():
+            if not Path(file).is_file():
+                raise InvalidURL(f"the option {name} names {file!r}, which is not a file")
 
     async def connect(self) -> Connection:
         """A new connection, ready to be used."""

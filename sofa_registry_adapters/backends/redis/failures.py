@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator
 
 from redis import exceptions
@@ -36,6 +37,9 @@ _BY_CODE = {
 
 def translate(error: Exception, where: str) -> RegistryError:
     """The error of this library for one of the client library, about the server ``where``."""
+    if isinstance(error.__context__, ssl.SSLError):
+        # Older releases of the client library hide what TLS has to say.
+        error = error.__context__
     text = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
     for kind, ours in _BY_CLASS:
         if isinstance(error, kind):

@@ -50,6 +50,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore):
 
     async def open(self) -> None:
         await self.close()
+        self._connector.check_files()
         session = Session(self._target, self._connector, self._scripts)
         try:
             await session.commands.one(PING)
