@@ -101,6 +101,12 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback
         raise typer.Exit
 
 
+def _where(url: str | None, context: typer.Context) -> str | None:
+    """The URL of the command, or the one in front of it."""
+    found: str | None = context.obj if url is None else url
+    return found
+
+
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
@@ -133,7 +139,7 @@ def backends(
 @app.command()
 def services(context: typer.Context, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False) -> None:
     """The services that have an instance."""
-    reading.services(url or context.obj, timeout, as_json=as_json)
+    reading.services(_where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -141,7 +147,7 @@ def lookup(
     context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False
 ) -> None:
     """The instances of a service now."""
-    reading.lookup(service, url or context.obj, timeout, as_json=as_json)
+    reading.lookup(service, _where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -149,7 +155,7 @@ def watch(
     context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: JsonLines = False
 ) -> None:
     """The instances of a service as they change, until Ctrl-C."""
-    watching.watch(service, url or context.obj, timeout, as_json=as_json)
+    watching.watch(service, _where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -178,7 +184,7 @@ def publish(
 ) -> None:
     """Publish instances; they stay until Ctrl-C or SIGTERM, then they are withdrawn."""
     wish = publishing.Wish(service, addresses or (), port, weight, zone, protocol, metadata or (), disabled)
-    publishing.publish(wish, url or context.obj, timeout)
+    publishing.publish(wish, _where(url, context), timeout)
 
 
 @app.command()
@@ -197,13 +203,14 @@ def demo(
     timeout: Timeout = 5.0,
 ) -> None:
     """See it work: real processes publish and watch, one is killed; on local:// or any registry."""
-    raise typer.Exit(story.demo(url or context.obj, timeout, lease))
+    raise typer.Exit(story.demo(_where(url, context), timeout, lease))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the exit code."""
     # What the library logs, the commands say in their own words.
-    logging.getLogger().addHandler(logging.NullHandler())
+    if not logging.root.handlers:
+        logging.root.addHandler(logging.NullHandler())
     with _ending_by_signal():
         try:
             _accept_any_text()

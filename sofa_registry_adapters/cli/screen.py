@@ -23,9 +23,16 @@ _CREDENTIALS = re.compile(r"(://[^\s:@/]*):\S*@")
 Row = Sequence[str]
 
 
+class Output(Console):
+    """A console that leaves it to the program what a reader means who has enough."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output. Into a pipe nothing is cut or wrapped."""
-    return Console(
+    return Output(
         file=sys.stdout,
         width=None if sys.stdout.isatty() else _UNLIMITED,
         markup=False,
