@@ -15,6 +15,7 @@ from sofa_registry_adapters.spi.layout import ServiceLayout
 from sofa_registry_adapters.spi.options import Value
 from sofa_registry_adapters.spi.store import Bucket, ConditionalStore, Record, RecordStore, Stored
 from sofa_registry_adapters.testing.contract.clients import Application
+from sofa_registry_adapters.testing.faults import NetProxy
 from sofa_registry_adapters.testing.services import Service
 
 
@@ -138,43 +139,45 @@ class StoreFaults(Faults):
 
 
 class ServiceFaults(StoreFaults):
-    """`StoreFaults`, and what can be done to a server of the test kit."""
+    """`StoreFaults`, and what can be done to a server of the test kit, and to a network that leads to it.
 
-    def __init__(self, service: Service, url: str, options: Mapping[str, Value]) -> None:
-        super().__init__(url, options)
-        self._service = service
-        self._hurt = False
-        own = {
-            "kill": ("kill", "start"),
-            "pause": ("pause", "resume", "black_hole", "heal"),
-            "wipe": ("wipe",),
-        }
+    The registries of the test go through ``proxy``, where there is one; the other owner never does.
+    """
+
+    def __init__(
+        self, service: Service, options: Mapping[str, Value], *, path: str = "", proxy: NetProxy | None = None
+    ) -> None:
+        super().__init__(service.url + path, options)
+        self.service = service
+        self.proxy = proxy
+        own = {"kill": ("kill", "start"), "pause": ("pause", "resume"), "wipe": ("wipe",)}
         self.abilities |= {name for ability in service.abilities for name in own.get(ability, ())}
+        if proxy is not None:
+            self.abilities |= {"cut", "black_hole", "heal"}
 
     def kill(self) -> None:
-        self._hurt = True
-        self._service.kill()
+        self.service.kill()
 
     def start(self) -> None:
-        self._service.start()
+        self.service.start()
 
     def pause(self) -> None:
-        self._hurt = True
-        self._service.pause()
+        self.service.pause()
 
     def resume(self) -> None:
-        self._service.resume()
+        self.service.resume()
 
     def wipe(self) -> None:
-        self._service.wipe()
+        self.service.wipe()
+
+    def cut(self) -> None:
+        assert self.proxy is not None
+        self.proxy.cut()
 
     def black_hole(self) -> None:
-        self.pause()
+        assert self.proxy is not None
+        self.proxy.black_hole()
 
     def heal(self) -> None:
-        self.resume()
-
-    def close(self) -> None:
-        if self._hurt:
-            self._service.start()
-        super().close()
+        assert self.proxy is not None
+        self.proxy.pass_through()

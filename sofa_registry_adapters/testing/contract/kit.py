@@ -72,8 +72,13 @@ class Registries:
     @property
     def dead_within(self) -> float:
         """Seconds until the records of a publisher that is killed are gone."""
-        lease = 0.0 if self.capabilities.notices_death_at_once else self.lease * 1.15
-        return lease + self.capabilities.notices_death_within + 1.0
+        at_once = self.capabilities.notices_death_at_once
+        return self.capabilities.notices_death_within + 1.0 if at_once else self.silent_within
+
+    @property
+    def silent_within(self) -> float:
+        """Seconds until the records of a publisher that is stopped, or cut off, are gone."""
+        return self.lease * 1.15 + self.capabilities.notices_death_within + 1.0
 
     @property
     def back_within(self) -> float:

@@ -179,7 +179,7 @@ class StartingContract:
                 never.close()
         finally:
             broken.heal()
-        bound = registries.dead_within + registries.lease + SLACK
+        bound = registries.silent_within + SLACK
         eventually(lambda: not seen(reader), bound, "what it left expires")
 
     def test_65_nobody_loses_by_closing(self, registries: Registries) -> None:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from kazoo.client import KazooClient
+
+from sofa_registry_adapters.registry import Registry
+from sofa_registry_adapters.testing.contract import RegistryContract, ServiceFaults
+from sofa_registry_adapters.testing.faults import NetProxy
+from sofa_registry_adapters.testing.plugin import OwnService
+from sofa_registry_adapters.testing.services import Service
+
+
+class ZooKeeperFaults(ServiceFaults):
+    abilities = ServiceFaults.abilities | {"expire"}
+
+    def expire(self, registry: Registry) -> None:
+        """Somebody else joins the session and closes it."""
+        store = registry._opened().engine.backend._store
+        for session in tuple(store._sessions):
+            client = KazooClient(f"{self.service.host}:{self.service.port}", client_id=session._client.client_id)
+            client.start(timeout=10)
+            client.stop()
+            client.close()
+
+
+class TestZooKeeperRegistry(RegistryContract):
+    lease_option = "session_timeout"
+
+    @pytest.fixture
+    def server(self, own_zookeeper: OwnService) -> Service:
+        return own_zookeeper()
+
+    @pytest.fixture
+    def proxy(self, server: Service) -> Iterator[NetProxy]:
+        with NetProxy(server.address) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    def registry_url(self, proxy: NetProxy) -> str:
+        return f"zookeeper://{proxy.address}/contract"
+
+    @pytest.fixture
+    def faults(self, server: Service, proxy: NetProxy, namespace: str) -> Iterator[ServiceFaults]:
+        faults = ZooKeeperFaults(server, {"namespace": namespace}, path="/contract", proxy=proxy)
+        yield faults
+        faults.close()
