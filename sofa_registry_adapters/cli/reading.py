@@ -77,7 +77,13 @@ def backends(name: str | None, *, as_json: bool) -> None:
 
 
 def _overview(chosen: list[BackendType]) -> None:
-    console().print(table(reference.BACKEND_TITLES, (reference.backend_row(one) for one in chosen)))
+    console().print(table(("backend", reference.BACKEND_TITLES[1]), (reference.backend_row(one)[:2] for one in chosen)))
+    say()
+    # Turned on its side: there are fewer backends than properties, and a terminal is narrow.
+    columns = [(one.schemes[0], *reference.backend_row(one)[2:]) for one in chosen]
+    rows = list(zip(("", *reference.BACKEND_TITLES[2:]), *columns, strict=True))
+    console().print(table(rows[0], rows[1:]))
+    say()
     for one in chosen:
         if command := reference.install_command(one):
             say(f"{one.schemes[0]}:// is not installed: {command}")
