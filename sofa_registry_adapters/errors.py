@@ -30,6 +30,8 @@ Every error says what happened, where, and what to do. None of them carries a pa
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Self
 
 
@@ -38,10 +40,19 @@ class RegistryError(Exception):
 
     instance_ids: frozenset[str] = frozenset()
     """The instances that it is about, where only some of a service are concerned."""
+    also: tuple[RegistryError, ...] = ()
+    """Further errors of the same call and service, about other instances."""
 
     def about(self, instance_ids: frozenset[str]) -> Self:
-        """This error, said of these instances."""
-        self.instance_ids = instance_ids
+        """A copy of this error, said of these instances."""
+        copied = copy.copy(self)
+        copied.instance_ids = instance_ids
+        copied.__cause__ = self.__cause__
+        return copied
+
+    def beside(self, others: Sequence[RegistryError]) -> Self:
+        """This error, with others beside it."""
+        self.also = tuple(others)
         return self
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0
 """Seconds that a verb may take, where its ``timeout`` says nothing else."""
+
+LONGEST = 86400.0
 
 # Kept for ever: what a child inherits through a fork must not be finalised there.
 _INHERITED: list[object] = []
@@ -142,7 +143,7 @@ class Face:
         self,
         service: ServiceKey,
         given: Address | Iterable[Address] | None,
-        host: str,
+        host: str | None,
         port: int | None,
         fields: Mapping[str, Any],
     ) -> tuple[Instance, ...]:
@@ -189,19 +190,22 @@ def given_fields(**fields: object) -> dict[str, Any]:
     return given
 
 
-def one_of(service: ServiceKey, given: object, port: object) -> None:
-    """Either addresses or a port. Raises `InvalidArgument`."""
-    if (given is None) == (port is None):
-        raise InvalidArgument(
-            f"publish {service} with an address, or with port= for this machine's address: one of both"
-        )
-    if port is not None:
-        check_port(port)
+def host_to_publish(service: ServiceKey, given: object, port: object) -> str | None:
+    """The host that ``port`` goes with; empty where this machine's is to be found; None without ``port``.
+
+    Raises `InvalidArgument` unless it is addresses, a port, or a host and a port.
+    """
+    if port is None:
+        if given is None:
+            raise InvalidArgument(f"publish {service} with an address, or with port= for this machine's address")
+        return None
+    check_port(port)
+    return "" if given is None else check_host(given)
 
 
 def check_timeout(timeout: object) -> float:
     """A time-out in seconds, above 0. Raises `InvalidArgument`."""
     good = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not good or not math.isfinite(timeout) or timeout <= 0:  # type: ignore[arg-type,operator]
-        raise InvalidArgument(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    if not good or not 0 < timeout <= LONGEST:  # type: ignore[operator]
+        raise InvalidArgument(f"a timeout is a number of seconds above 0 and up to a day, not {timeout!r}")
     return float(timeout)  # type: ignore[arg-type]

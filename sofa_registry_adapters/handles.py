@@ -38,6 +38,11 @@ async def await_call(call: Call[T]) -> T:
         raise
 
 
+def _check_process(pid: int) -> None:
+    if pid != os.getpid():
+        raise Closed("the watch belongs to the process before the fork: watch again here")
+
+
 class _Published:
     """What both kinds of registration can tell without I/O."""
 
@@ -211,11 +216,12 @@ class Watch:
 
     def next(self, timeout: float | None = None) -> InstancesChange | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded` after ``timeout`` seconds."""
+        _check_process(self._pid)
         return self._inbox.next(None if timeout is None else check_timeout(timeout))
 
     def __iter__(self) -> Iterator[InstancesChange]:
         try:
-            while (change := self._inbox.next()) is not None:
+            while (change := self.next()) is not None:
                 yield change
         finally:
             self.close()
@@ -245,11 +251,12 @@ class AsyncWatch:
 
     async def next(self) -> InstancesChange | None:
         """The next change; None once it is closed."""
+        _check_process(self._pid)
         return await self._inbox.next()
 
     async def __aiter__(self) -> AsyncIterator[InstancesChange]:
         try:
-            while (change := await self._inbox.next()) is not None:
+            while (change := await self.next()) is not None:
                 yield change
         finally:
             await self.aclose()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sofa_registry_adapters.advertise import Advertised
 from sofa_registry_adapters.errors import DeadlineExceeded, WrongThread
-from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields, one_of
+from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields, host_to_publish
 from sofa_registry_adapters.handles import (
     AsyncRegistration,
     AsyncSubscription,
@@ -72,7 +72,8 @@ class Registry(Face):
     ) -> Registration:
         """Publish one address (``host:port`` or an `Instance`) or several, as one registration.
 
-        With ``port`` alone the address of this machine that routes to the registry is used. If
+        With ``port`` beside it ``instances`` is a host; with ``port`` alone the address of this machine
+        that routes to the registry is used. If
         ``required``, it is in the registry when this returns, and nothing is left behind when it raises;
         otherwise it returns at once and keeps trying.
         """
@@ -85,8 +86,9 @@ class Registry(Face):
             zone=zone,
             metadata=metadata,
         )
-        one_of(key, instances, port)
-        host = self.advertise_address(timeout=bound).host if port is not None else ""
+        host = host_to_publish(key, instances, port)
+        if not host and host is not None:
+            host = self.advertise_address(timeout=bound).host
         checked = self._instances(key, instances, host, port, fields)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
@@ -115,13 +117,17 @@ class Registry(Face):
         Later calls come on a thread of ours, one at a time, the latest state only. With nothing known within
         ``timeout`` raises `Unavailable`; unless ``required``: then the first call comes later.
         """
-        from sofa_registry_adapters.engine.mailbox import call, check_listener
+        from sofa_registry_adapters.engine.mailbox import call_once, check_listener
 
         checked = check_listener(listener, asynchronous=False)
         session, mailbox = self._attach(service, required=required, timeout=timeout)
         first = mailbox.take()
         if first is not None:
-            call(checked, first, session.events.failed)
+            try:
+                call_once(checked, first, session.events.failed)
+            except BaseException:
+                mailbox.close()
+                raise
         mailbox.deliver(session.events.courier, checked, session.events.failed)
         return Subscription(mailbox)
 
@@ -212,8 +218,9 @@ class AsyncRegistry(Face):
             zone=zone,
             metadata=metadata,
         )
-        one_of(key, instances, port)
-        host = (await self.advertise_address(timeout=bound)).host if port is not None else ""
+        host = host_to_publish(key, instances, port)
+        if not host and host is not None:
+            host = (await self.advertise_address(timeout=bound)).host
         checked = self._instances(key, instances, host, port, fields)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
@@ -241,7 +248,11 @@ class AsyncRegistry(Face):
         session, mailbox = await self._attach(service, required=required, timeout=timeout)
         first = mailbox.take()
         if first is not None:
-            await call_async(checked, first, session.events.failed)
+            try:
+                await call_async(checked, first, session.events.failed)
+            except BaseException:
+                mailbox.close()
+                raise
         mailbox.deliver(LoopCourier(), checked, session.events.failed)
         return AsyncSubscription(mailbox)
 

@@ -4,8 +4,8 @@
 
     scheme://[user[:password]@]host[:port][,host[:port]…][/path][?option=value&…]
 
-User, password and path are percent-decoded. An option is given once: in the URL, in the file or in
-``options=``; the same option with two values is an error. Nothing here does network I/O.
+User, password and path are percent-decoded. An option with two values in the URL, or one in the URL and
+another beside it, is an error; ``options=`` wins over the file's options. Nothing here does network I/O.
 """
 
 from __future__ import annotations
@@ -111,7 +111,6 @@ class Settings(msgspec.Struct, frozen=True):
     url: str
     origin: str
     options: Mapping[str, Value] = {}
-    plugins: tuple[str, ...] = ()
 
 
 def find_settings(url: str | None = None) -> Settings:
@@ -135,10 +134,9 @@ def find_settings(url: str | None = None) -> Settings:
 class _Section(msgspec.Struct, forbid_unknown_fields=True):
     url: str = DEFAULT_URL
     options: dict[str, str | int | float | bool] = {}
-    plugins: list[str] = []
 
 
-class _File(msgspec.Struct):
+class _File(msgspec.Struct, forbid_unknown_fields=True):
     registry: _Section = msgspec.field(default_factory=_Section)
 
 
@@ -149,7 +147,7 @@ def _from_file(path: Path) -> Settings:
         section = msgspec.convert(tomllib.loads(path.read_text()), _File).registry
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, OSError) as error:
         raise InvalidURL(f"{path} cannot be read: {error}") from None
-    return Settings(section.url, str(path), section.options, tuple(section.plugins))
+    return Settings(section.url, str(path), section.options)
 
 
 def scheme_of(url: str) -> str:
@@ -163,14 +161,18 @@ def scheme_of(url: str) -> str:
 
 
 def redacted(url: str) -> str:
-    """The URL with the password and the query's values replaced by ``***``."""
-    head, separator, query = url.partition("?")
-    scheme, mark, rest = head.partition("://")
-    authority, slash, path = rest.partition("/")
-    user, at, hosts = authority.rpartition("@")
-    user = f"{user.partition(':')[0]}:***" if at else ""
+    """The URL without what may be secret: all before the last ``@``, and the query's values.
+
+    A password with an unencoded ``/`` or ``?`` makes a URL that cannot be read; it is hidden all the same.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    credentials, at, hosts = rest.rpartition("@")
+    head, separator, query = hosts.partition("?")
     shown = "&".join(f"{piece.partition('=')[0]}=***" for piece in query.split("&")) if separator else ""
-    return f"{scheme}{mark}{user}{at}{hosts}{slash}{path}{separator}{shown}"
+    user = "***" if credentials else ""
+    return f"{scheme}{mark}{user}{at}{head}{separator}{shown}"
 
 
 def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | None = None) -> Target:
@@ -180,6 +182,11 @@ def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | 
     scheme = scheme_of(url)
     head, _, query = url.partition("://")[2].partition("?")
     authority, slash, path = head.partition("/")
+    if backend.needs_host and "@" in path and "@" not in authority:
+        raise InvalidURL(
+            f"{redacted(url)!r} has an '@' behind a '/': in a user name or a password write '/' as %2F, '?' as %3F, "
+            "'@' as %40 and ':' as %3A"
+        )
     credentials, at, hosts = authority.rpartition("@")
     username, _, password = credentials.partition(":")
     if not backend.needs_host and authority:
@@ -214,13 +221,18 @@ def _address(text: str, default_port: int, url: str) -> Address:
         host, _, port = text.partition(":")
         port = port or "?"
     elif ":" in text:
-        raise InvalidURL(f"the host {text!r} in {redacted(url)!r} is IPv6 without brackets: write '[{text}]:port'")
+        raise InvalidURL(f"{_where(text, url)} is IPv6 without brackets: write '[host]:port'")
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise InvalidURL(f"the port of {text!r} in {redacted(url)!r} is not a number from 1 to 65535")
+        raise InvalidURL(f"the port of {_where(text, url)} is not a number from 1 to 65535")
     try:
         return Address(check_host(host), int(port) if port else default_port)
-    except ValueError as error:
-        raise InvalidURL(f"{redacted(url)!r}: {error}") from None
+    except ValueError:
+        raise InvalidURL(f"{_where(text, url)} is neither a host name nor an IP address") from None
+
+
+def _where(text: str, url: str) -> str:
+    # With an '@' somewhere the text may be a password in the wrong place.
+    return f"a host in {redacted(url)!r}" if "@" in url else f"the host {text!r} in {redacted(url)!r}"
 
 
 def table_of(backend: BackendType) -> dict[str, Option]:
@@ -272,8 +284,10 @@ def read_value(option: Option, value: Value) -> Value:
         raise InvalidURL(f"the option {option.name} is one of {', '.join(option.choices)}, not {value!r}")
     if isinstance(read, int | float) and not isinstance(read, bool):
         low, high = option.least, option.most
-        if (low is not None and read < low) or (high is not None and read > high):
-            raise InvalidURL(f"the option {option.name} is {value!r}, outside {low:g} to {high:g}")
+        if low is not None and read < low:
+            raise InvalidURL(f"the option {option.name} is {value!r}, and must be at least {low:g}")
+        if high is not None and read > high:
+            raise InvalidURL(f"the option {option.name} is {value!r}, and must be at most {high:g}")
     return read
 
 

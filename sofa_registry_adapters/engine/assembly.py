@@ -20,16 +20,17 @@ CHUNK = 250
 class Assembly:
     """The decoded records of one service. Ids are unique: of two records with one id, the later start wins."""
 
-    def __init__(self, layout: ServiceLayout, service: ServiceKey) -> None:
+    def __init__(self, layout: ServiceLayout, service: ServiceKey, before: Assembly | None = None) -> None:
+        """``before``: another assembly of the service, whose last good values count here, too."""
         self._layout = layout
         self._service = service
-        self._by_key: dict[RecordKey, Instance] = {}
+        self.good: dict[RecordKey, Instance] = before.good if before is not None else {}
         self._key_of: dict[str, RecordKey] = {}
         self._shadowed: set[RecordKey] = set()
 
     async def reset(self, records: Sequence[Stored], seen: Seen, revision: Revision) -> Snapshot:
         """Start again from all records; one that cannot be decoded keeps what it said before."""
-        before, self._by_key, self._key_of, self._shadowed = self._by_key, {}, {}, set()
+        before, self.good, self._key_of, self._shadowed = self.good, {}, {}, set()
         rejected: list[Rejected] = []
         for position, stored in enumerate(records):
             if position % CHUNK == CHUNK - 1:
@@ -39,14 +40,18 @@ class Assembly:
             )
             if instance is not None:
                 self._place(stored.key, instance)
-        instances = tuple(self._by_key[key] for key in self._key_of.values())
+        instances = tuple(self.good[key] for key in self._key_of.values())
         return Snapshot(revision, instances, tuple(rejected))
 
-    def apply(self, changed: Iterable[Stored], removed: Iterable[RecordKey], seen: Seen, revision: Revision) -> Patch:
+    async def apply(
+        self, changed: Iterable[Stored], removed: Iterable[RecordKey], seen: Seen, revision: Revision
+    ) -> Patch:
         """Apply what changed in the records."""
         rejected: list[Rejected] = []
         touched: dict[str, None] = {}
-        for stored in changed:
+        for position, stored in enumerate(changed):
+            if position % CHUNK == CHUNK - 1:
+                await asyncio.sleep(0)
             count = len(rejected)
             instance = self._decode(stored, seen, rejected)
             if instance is not None:
@@ -56,7 +61,7 @@ class Assembly:
                 touched.update(dict.fromkeys(self._take(stored.key)))
         for key in removed:
             touched.update(dict.fromkeys(self._take(key)))
-        present = [self._by_key[self._key_of[name]] for name in touched if name in self._key_of]
+        present = [self.good[self._key_of[name]] for name in touched if name in self._key_of]
         gone = tuple(name for name in touched if name not in self._key_of)
         return Patch(revision, tuple(present), gone, tuple(rejected))
 
@@ -72,9 +77,9 @@ class Assembly:
     def _place(self, key: RecordKey, instance: Instance) -> tuple[str, ...]:
         name = instance.instance_id
         other = self._key_of.get(name)
-        self._by_key[key] = instance
+        self.good[key] = instance
         if other is not None and other != key:
-            if self._by_key[other].started > instance.started:
+            if self.good[other].started > instance.started:
                 self._shadowed.add(key)
                 return ()
             self._shadowed.add(other)
@@ -82,7 +87,7 @@ class Assembly:
         return (name,)
 
     def _take(self, key: RecordKey) -> tuple[str, ...]:
-        instance = self._by_key.pop(key, None)
+        instance = self.good.pop(key, None)
         if instance is None:
             return ()
         if key in self._shadowed:
@@ -90,9 +95,9 @@ class Assembly:
             return ()
         name = instance.instance_id
         del self._key_of[name]
-        for other in self._shadowed:
-            if self._by_key[other].instance_id == name:
-                self._shadowed.discard(other)
-                self._key_of[name] = other
-                break
+        others = [other for other in self._shadowed if self.good[other].instance_id == name]
+        if others:
+            latest = max(others, key=lambda other: self.good[other].started)
+            self._shadowed.discard(latest)
+            self._key_of[name] = latest
         return (name,)

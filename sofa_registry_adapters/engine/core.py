@@ -88,9 +88,14 @@ class Engine:
                 self._link.lost(error)
                 known = not isinstance(error, Unavailable)
                 self._open_error = error if known else None
-                await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
+            except Exception as error:  # noqa: BLE001  a backend's bug must not end the attempts
+                attempts += 1
+                logger.exception("connecting failed in a way that is a defect")
+                self._link.lost(error)
+                known = False
             else:
                 break
+            await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
         self._open_error = None
         self._link.restored()
         self._keeper.ready.set()
@@ -275,8 +280,9 @@ class Engine:
     def _follow(self, service: ServiceKey) -> Mirror:
         mirror = Mirror(service, self.backend, self.times, self._clock, self._events)
         mirror.changed = self._snapshots.save_soon
+        mirror.proven = self._link.proven
         self._mirrors[service] = mirror
-        self._aside(self._start_mirror(mirror))
+        mirror.starting = asyncio.create_task(self._start_mirror(mirror))
         return mirror
 
     async def _start_mirror(self, mirror: Mirror) -> None:

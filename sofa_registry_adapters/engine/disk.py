@@ -12,6 +12,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 
 VERSION = 1
+ABANDONED = 3600.0
+"""Seconds after which an unfinished file has no writer any more."""
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -54,6 +57,7 @@ class Disk:
     def __init__(self, folder: Path, registry: str) -> None:
         self._folder = folder
         self._registry = registry
+        self._swept = False
 
     def _path(self, service: ServiceKey) -> Path:
         digest = hashlib.sha256(f"{self._registry}\n{service}".encode()).hexdigest()
@@ -64,6 +68,7 @@ class Disk:
         body = _encode(Saved(VERSION, str(service), saved, list(instances)))
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_folder()
+        self._sweep()
         handle, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -76,15 +81,29 @@ class Disk:
                 Path(name).unlink()
             raise
 
+    def _sweep(self) -> None:
+        """Once, remove what writers that were killed left behind."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in self._folder.glob(".new-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.lstat().st_mtime > ABANDONED:
+                    path.unlink()
+
     def load(self, service: ServiceKey) -> Saved | None:
         """The snapshot of the service; None if there is none. A damaged one raises ValueError."""
         path = self._path(service)
         try:
-            handle = os.open(path, os.O_RDONLY | _NOFOLLOW | os.O_CLOEXEC)
+            # Without O_NONBLOCK a pipe laid in the place would hold the reader up.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         with os.fdopen(handle, "rb") as file:
-            self._check_owner(os.fstat(handle), path)
+            status = os.fstat(handle)
+            self._check_owner(status, path)
+            if not stat.S_ISREG(status.st_mode):
+                raise PermissionError(f"{path} is not a plain file; it is not used")
             digest, _, body = file.read().partition(b"\n")
         if hashlib.sha256(body).hexdigest().encode() != digest:
             raise ValueError(f"the snapshot {path} is damaged; it is ignored")

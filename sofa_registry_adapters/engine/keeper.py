@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.publication import Publication
 from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
-from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
+from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL, Schedule
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
     Closed,
@@ -118,14 +118,19 @@ class Keeper:
         self._soil(publication.service)
 
     def replace(self, publication: Publication, instances: tuple[Instance, ...]) -> None:
-        """Want these values from now on; the ids are the same."""
+        """Want these values from now on; the ids are the same. Raises `Closed` after a withdrawal."""
+        if publication.gone is not None:
+            raise Closed(f"the registration of {publication.service} was withdrawn: publish it again")
         publication.instances = instances
         publication.become(publication.state, settled=False)
         self._soil(publication.service)
 
     def withdraw(self, publication: Publication, *, told: bool = True) -> asyncio.Future[None]:
         """Want the instances to be gone; done once the registry confirmed it. Never undone by a recovery."""
+        if publication.gone is not None:
+            return publication.gone
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        publication.gone = done
         service = self._services.get(publication.service)
         if service is None or publication not in service.publications:
             done.set_result(None)
@@ -245,14 +250,14 @@ class Keeper:
     ) -> None:
         for key, pairs in sent.items():
             error = errors.get(key)
-            if error is not None:
-                self._refused(key, error)
+            refusals = () if error is None else (error, *error.also)
+            self._refused(key, refusals)
             for publication, instances in pairs:
-                concerned = error is not None and (not error.instance_ids or error.instance_ids & publication.ids)
-                if publication.state != "withdrawn" and not concerned and publication.instances is instances:
+                concerned = any(_concerns(one, publication) for one in refusals)
+                if publication.gone is None and not concerned and publication.instances is instances:
                     self._succeeded(publication)
-            if error is None or error.instance_ids:
-                self._finish(key, error.instance_ids if error is not None else frozenset())
+            if all(one.instance_ids for one in refusals):
+                self._finish(key, frozenset(name for one in refusals for name in one.instance_ids))
             if self._services[key].idle():
                 del self._services[key]
 
@@ -272,29 +277,42 @@ class Keeper:
                 done.set_result(None)
             self._emit(Withdrawn(key, tuple(ids)))
 
-    def _refused(self, key: ServiceKey, error: RegistryError) -> None:
+    def _refused(self, key: ServiceKey, refusals: Sequence[RegistryError]) -> None:
+        if not refusals:
+            return
         service = self._services[key]
         service.attempts += 1
-        schedule = (
-            CONFLICT if isinstance(error, Conflict) else REACHABILITY if isinstance(error, Unavailable) else REFUSAL
-        )
         if not service.dirty:
-            service.dirty, service.due = True, self._clock.monotonic() + schedule.delay(service.attempts)
-        for publication in service.publications:
-            if error.instance_ids and not error.instance_ids & publication.ids:
-                continue
-            was = publication.state
-            if isinstance(error, Conflict):
-                publication.become("conflict", error)
-                if was != "conflict":
-                    logger.warning("%s: %s", key, error)
-                    self._emit(RegistrationConflict(key, tuple(publication.ids), str(error)))
-            else:
-                settled = not isinstance(error, Unavailable)
-                publication.become(was if was != "live" else "lost", error, settled=settled)
-                if settled and service.attempts == 1:
-                    logger.warning("%s is refused: %s", key, error)
-                    self._emit(RegistrationRefused(key, str(error)))
+            delay = min(_schedule(one).delay(service.attempts) for one in refusals)
+            service.dirty, service.due = True, self._clock.monotonic() + delay
+        for error in refusals:
+            for publication in service.publications:
+                if _concerns(error, publication):
+                    self._mark_refused(publication, error, first=service.attempts == 1)
+
+    def _mark_refused(self, publication: Publication, error: RegistryError, *, first: bool) -> None:
+        key, was = publication.service, publication.state
+        if isinstance(error, Conflict):
+            publication.become("conflict", error)
+            if was != "conflict":
+                logger.warning("%s: %s", key, error)
+                self._emit(RegistrationConflict(key, tuple(publication.ids), str(error)))
+            return
+        settled = not isinstance(error, Unavailable)
+        publication.become("lost" if was == "live" else was, error, settled=settled)
+        if settled and first:
+            logger.warning("%s is refused: %s", key, error)
+            self._emit(RegistrationRefused(key, str(error)))
+
+
+def _schedule(error: RegistryError) -> Schedule:
+    if isinstance(error, Conflict):
+        return CONFLICT
+    return REACHABILITY if isinstance(error, Unavailable) else REFUSAL
+
+
+def _concerns(error: RegistryError, publication: Publication) -> bool:
+    return not error.instance_ids or bool(error.instance_ids & publication.ids)
 
 
 def refusal(publication: Publication) -> RegistryError | None:

@@ -18,6 +18,7 @@ class Link:
         self._clock = clock
         self._emit = emit
         self._since: float | None = None
+        self._proven = clock.monotonic()
 
     @property
     def up(self) -> bool:
@@ -32,8 +33,13 @@ class Link:
             logger.warning("the registry %s is lost, the last known good is served: %s", self._backend, error)
             self._emit(BackendLost(self._backend, str(error)))
 
+    def proven(self) -> float:
+        """When the registry was last known to be there, on the clock."""
+        return self._proven
+
     def restored(self) -> None:
         """An exchange was answered."""
+        self._proven = self._clock.monotonic()
         if self._since is not None:
             seconds = self._clock.monotonic() - self._since
             self._since = None

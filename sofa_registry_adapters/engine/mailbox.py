@@ -74,6 +74,14 @@ def call(listener: Listener, item: object, failed: Failed) -> None:
     """Call a blocking listener; what it raises is reported, not raised."""
     try:
         listener(item)
+    except BaseException as error:  # noqa: BLE001  a listener may raise anything, and the thread is ours
+        failed(listener, error)
+
+
+def call_once(listener: Listener, item: object, failed: Failed) -> None:
+    """`call` in the caller's own thread, where an interruption is the caller's."""
+    try:
+        listener(item)
     except Exception as error:  # noqa: BLE001  a listener may raise anything
         failed(listener, error)
 
@@ -84,6 +92,11 @@ async def call_async(listener: Listener, item: object, failed: Failed) -> None:
         answer = listener(item)
         if inspect.isawaitable(answer):
             await answer
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        failed(listener, error)
     except Exception as error:  # noqa: BLE001  a listener may raise anything
         failed(listener, error)
 
@@ -154,7 +167,7 @@ class Mailbox:
             self.closed = True
             wake = self._wake
         self._forget(self)
-        if wake is not None and not self._awake:
+        if wake is not None:
             self._finish(wake)
 
     @staticmethod
@@ -180,9 +193,15 @@ class BlockingInbox:
             change = self.mailbox.take()
             if change is not None:
                 return change
+            # Looked at again after the clearing: a close in between has been there.
+            if self._ended():
+                return None
             if not self._ready.wait(timeout):
                 raise DeadlineExceeded(f"no change of {self.mailbox.source.service} within {timeout:g} s")
         return None
+
+    def _ended(self) -> bool:
+        return self.mailbox.closed
 
     def close(self) -> None:
         """End the wait of every thread."""
@@ -212,8 +231,13 @@ class AsyncInbox:
             change = self.mailbox.take()
             if change is not None:
                 return change
+            if self._ended():
+                return None
             await self._ready.wait()
         return None
+
+    def _ended(self) -> bool:
+        return self.mailbox.closed
 
     def close(self) -> None:
         """End the wait."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
@@ -63,6 +62,8 @@ class Mirror:
         self.failed = asyncio.Event()
         self.error: BaseException | None = None
         self.changed: Callable[[Mirror], None] | None = None
+        self.proven: Callable[[], float] = clock.monotonic
+        self.starting: asyncio.Task[None] | None = None
         self.mailboxes: list[Mailbox] = []
         self._backend = backend
         self._pace = pace
@@ -85,6 +86,7 @@ class Mirror:
 
     async def stop(self) -> None:
         """Follow no more."""
+        await stop_tasks(self.starting)
         await stop_tasks(*self._tasks, self._stream)
 
     def view(self) -> ServiceView:
@@ -121,7 +123,11 @@ class Mirror:
                 await asyncio.wait((self._stream,))
             finally:
                 await stop_tasks(self._stream)
-            failures = 1 if self._live else failures + 1
+            if self._live:
+                # What was shown until now was in step as long as the registry was known to be there.
+                failures = 0
+                self.source.confirmed = max(self.source.confirmed, self.proven())
+            failures += 1
             self._live = False
             self._note_failure(self._stream, failures)
             await self._clock.sleep(REACHABILITY.delay(failures))
@@ -165,10 +171,17 @@ class Mirror:
             now = self._clock.monotonic()
             known = None if now >= full else self._last
             full = now + self._pace.full_read if known is None else full
-            with contextlib.suppress(RegistryError):
+            try:
                 found = await self._bounded(self._backend.lookup(self.service, known))
-                if found is not None and self._live:
-                    self._compare(found)
+            except Exception as error:  # noqa: BLE001  the watch goes on; the next comparison may answer
+                self._doubt(error)
+                continue
+            if found is not None and self._live:
+                self._compare(found)
+
+    def _doubt(self, error: Exception) -> None:
+        if not isinstance(error, RegistryError):
+            logger.error("reading %s failed in a way that is a defect", self.service, exc_info=error)
 
     def _compare(self, found: Snapshot) -> None:
         last = self._last
@@ -191,7 +204,8 @@ class Mirror:
                 continue
             try:
                 found = await self._bounded(self._backend.lookup(self.service))
-            except RegistryError:
+            except Exception as error:  # noqa: BLE001  whatever it is, it confirms nothing
+                self._doubt(error)
                 await self._clock.sleep(REACHABILITY.delay(5))
                 continue
             self._release(found)

@@ -33,8 +33,8 @@ class Protection:
             return silent, []
         present = sum(1 for name, one in visible.items() if one.enabled and name not in self.held)
         if self.hold and self._alarming(present, len(counted), now):
-            if not self.held:
-                self.since = now
+            # A later loss waits its own time, and the earlier ones with it.
+            self.since = now
             self.held.update((name, visible[name]) for name in counted)
             return silent, counted
         return [*silent, *counted], []

@@ -23,6 +23,8 @@ class Publication:
         self.state: RegistrationState = "pending"
         self.last_error: Exception | None = None
         self.attempted = False
+        self.gone: asyncio.Future[None] | None = None
+        """Done once a withdrawal is confirmed."""
         self.settled = False
         """Whether the registry has said yes or no to the instances as they are now."""
         self._changed = asyncio.Event()

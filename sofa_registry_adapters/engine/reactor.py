@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
-from sofa_registry_adapters.errors import DeadlineExceeded
+from sofa_registry_adapters.engine.logs import logger
+from sofa_registry_adapters.errors import Closed, DeadlineExceeded
 
 T = TypeVar("T")
 EXIT_WITHIN = 2.2
@@ -83,7 +84,11 @@ class Call(Generic[T]):
         self._undo = undo
         self._task: asyncio.Task[T] | None = None
         self._abandoned = False
-        reactor.loop.call_soon_threadsafe(self._start)
+        try:
+            reactor.loop.call_soon_threadsafe(self._start)
+        except RuntimeError:
+            work.close()
+            raise Closed("the registry was closed: make a new one") from None
 
     def abandon(self) -> None:
         """The caller is not interested any more. Any thread."""
@@ -146,9 +151,16 @@ class _Holder:
             if not self._watching_exit:
                 atexit.register(self._at_exit)
                 self._watching_exit = True
-            made = user()
+            reactor = self._current
+            try:
+                made = user()
+            except BaseException:
+                if not self._users:
+                    self._current = None
+                    reactor.stop(0.0)
+                raise
             self._users.add(made)
-            return self._current, made
+            return reactor, made
 
     def release(self, user: Closable, wait: float) -> None:
         """The user is done; the last one ends the reactor."""
@@ -233,7 +245,13 @@ class DaemonPool:
             if self._free >= self._jobs.qsize() or self._threads >= self._cap:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="sofa-registry-listener", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="sofa-registry-listener", daemon=True).start()
+        except RuntimeError:
+            # No thread is to be had now; the job waits for the next one.
+            with self._lock:
+                self._threads -= 1
+            logger.exception("no thread can be started for a listener")
 
     def _work(self) -> None:
         while True:
@@ -250,4 +268,7 @@ class DaemonPool:
                     self._threads -= 1
                     return
             if job is not None:
-                job()
+                try:
+                    job()
+                except BaseException:  # noqa: BLE001  the thread goes on to the next job
+                    logger.exception("a listener's job failed in a way that is a defect")

@@ -100,6 +100,8 @@ class Sources:
             raise Unavailable("the watch ended")
         except RegistryError as error:
             await self._messages.put((bucket, error))
+        except Exception as error:  # noqa: BLE001  a store's bug ends the watch, not in silence
+            await self._messages.put((bucket, Unavailable(f"the watch failed: {type(error).__name__}: {error}")))
 
     async def _receive(self) -> None:
         """Apply the next message, and all that wait behind it."""

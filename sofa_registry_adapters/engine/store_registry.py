@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
-from sofa_registry_adapters.engine.assembly import Assembly
+from sofa_registry_adapters.engine.assembly import CHUNK, Assembly
+from sofa_registry_adapters.engine.ledger import Held, Ledger, Refusals
 from sofa_registry_adapters.engine.reactor import bounded, closing
 from sofa_registry_adapters.engine.sources import Sources, read_sources
-from sofa_registry_adapters.errors import Conflict, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.errors import Conflict, InvalidArgument, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
@@ -23,7 +24,6 @@ from sofa_registry_adapters.spi.store import (
     Bucket,
     ConditionalStore,
     ListableStore,
-    Record,
     RecordKey,
     RecordStore,
     Stored,
@@ -31,29 +31,12 @@ from sofa_registry_adapters.spi.store import (
 )
 
 T = TypeVar("T")
+ECHOES = 3
+"""Renewals after which a late write is not expected any more."""
 BATCH = 1000
 """Records in one exchange with the store."""
 TAKEOVERS = 32
 """Conditional writes at a time."""
-
-
-class Held(msgspec.Struct, eq=False):
-    """A record that was attempted: it may be in the store until a delete is acknowledged.
-
-    ``instance`` is what it was made from, where it speaks for one instance of ``service`` alone.
-    """
-
-    key: RecordKey
-    record: Record
-    service: ServiceKey | None = None
-    instance: Instance | None = None
-    confirmed: bool = False
-    uncertain: bool = False
-
-    @property
-    def instance_ids(self) -> frozenset[str]:
-        """The instance, if it is one."""
-        return frozenset((self.instance.instance_id,)) if self.instance is not None else frozenset()
 
 
 class StoreRegistry(RegistryBackend):
@@ -63,12 +46,13 @@ class StoreRegistry(RegistryBackend):
         self._store = store
         self._layout = layout
         self._call_timeout = call_timeout
-        self._held: dict[RecordKey, Held] = {}
-        self._of: dict[ServiceKey | None, dict[RecordKey, None]] = {}
-        self._by_id: dict[tuple[ServiceKey | None, str], Held] = {}
+        self._ledger = Ledger()
         self._assemblies: dict[ServiceKey, Assembly] = {}
         self._echoes: dict[RecordKey, int] = {}
+        self._missing: set[RecordKey] = set()
         self._services: frozenset[ServiceKey] = frozenset()
+        # One writer at a time: an echo deleted beside a new publish of the same key would take that away.
+        self._writing = asyncio.Lock()
         # A layout that overrides `records` may let one record speak for several services.
         self._separable = type(layout).records is ServiceLayout.records
         self._capabilities = msgspec.structs.replace(
@@ -93,101 +77,84 @@ class StoreRegistry(RegistryBackend):
         await self._store.close()
 
     async def announce(self, wanted: Wanted, changed: Collection[ServiceKey]) -> Mapping[ServiceKey, RegistryError]:
-        desired = self._desired(wanted, changed)
-        self._services = frozenset(wanted.instances)
-        held = [key for scope in self._scopes(changed) for key in self._of.get(scope, ())]
-        errors: dict[ServiceKey, RegistryError] = {}
-        puts = [one for one in desired.values() if not self._stands(one)]
-        for batch in _batches(puts, self._layout.batch or BATCH):
-            await self._put(batch, changed, errors)
-        gone = [key for key in reversed(held) if key not in desired]
-        for keys in _batches(gone, BATCH):
-            await self._delete(keys, changed, errors)
-        return errors
+        refusals = Refusals()
+        async with self._writing:
+            self._services = frozenset(wanted.instances)
+            held = self._ledger.of(changed if self._separable else (None,))
+            desired = await self._desired(wanted, changed, refusals)
+            puts = [one for one in desired.values() if not self._stands(one)]
+            for batch in _batches(puts, self._layout.batch or BATCH):
+                await self._put(batch, changed, refusals)
+                await asyncio.sleep(0)
+            gone = [key for key in reversed(held) if key not in desired]
+            for keys in _batches(self._forget_kept(gone), BATCH):
+                await self._delete(keys, changed, refusals)
+                await asyncio.sleep(0)
+        return refusals.by_service()
 
-    def _scopes(self, changed: Collection[ServiceKey]) -> Collection[ServiceKey | None]:
-        return changed if self._separable else (None,)
-
-    def _desired(self, wanted: Wanted, changed: Collection[ServiceKey]) -> dict[RecordKey, Held]:
+    async def _desired(
+        self, wanted: Wanted, changed: Collection[ServiceKey], refusals: Refusals
+    ) -> dict[RecordKey, Held]:
         if not self._separable:
             return {record.key: Held(record.key, record) for record in self._layout.records(wanted)}
         desired = {}
+        made = 0
         for service in changed:
             for instance in wanted.instances.get(service, ()):
-                held = self._by_id.get((service, instance.instance_id))
-                if held is None or held.instance is not instance:
-                    record = self._layout.record(service, instance)
-                    held = Held(record.key, record, service, instance)
-                desired[held.key] = held
+                held = self._ledger.of_instance(service, instance)
+                if held is None:
+                    made += 1
+                    if made % CHUNK == 0:
+                        await asyncio.sleep(0)
+                    held = self._make(service, instance, refusals)
+                if held is not None:
+                    desired[held.key] = held
         return desired
 
+    def _make(self, service: ServiceKey, instance: Instance, refusals: Refusals) -> Held | None:
+        try:
+            record = self._layout.record(service, instance)
+        except Exception as error:  # noqa: BLE001  one instance that cannot be written must not hold up the rest
+            reason = InvalidArgument(f"{instance.instance_id!r} cannot be written as {self._layout.name}: {error}")
+            refusals.add((service,), reason, frozenset((instance.instance_id,)))
+            return None
+        return Held(record.key, record, service, instance)
+
     def _stands(self, one: Held) -> bool:
-        held = self._held.get(one.key)
+        held = self._ledger.get(one.key)
         return held is not None and held.confirmed and (held is one or held.record == one.record)
 
-    async def _put(
-        self, batch: Sequence[Held], changed: Collection[ServiceKey], errors: dict[ServiceKey, RegistryError]
-    ) -> None:
-        before = {one.key: self._held.get(one.key) for one in batch}
-        for one in batch:
-            self._hold(one)
+    async def _put(self, batch: Sequence[Held], changed: Collection[ServiceKey], refusals: Refusals) -> None:
+        before = {one.key: self._ledger.attempt(one) for one in batch}
         async with self._bounded("writing"):
             answers = await self._store.put([one.record for one in batch])
-        conflicts = []
+        conflicts: list[tuple[Held, RegistryError]] = []
+        refused: list[tuple[Held, RegistryError]] = []
         for one in batch:
             answer = answers[one.key]
             if isinstance(answer, Conflict):
                 conflicts.append((one, answer))
             elif isinstance(answer, RegistryError):
-                self._refuse(one, before[one.key], answer, changed, errors)
+                refused.append((one, answer))
             else:
                 one.confirmed, one.uncertain = True, False
-        for one, refusal in await self._take_over(conflicts):
-            self._refuse(one, before[one.key], refusal, changed, errors)
+        for one, error in (*refused, *await self._take_over(conflicts)):
+            self._settle_refused(one, before[one.key], error)
+            refusals.add(self._concerned(one, changed), error, one.instance_ids)
 
-    def _hold(self, one: Held) -> None:
-        before = self._held.get(one.key)
-        # Until an answer comes, the record may be there whatever happens next.
-        one.uncertain = before is not None and (before.uncertain or not before.confirmed)
-        one.confirmed = False
-        self._place(one)
+    def _concerned(self, one: Held, changed: Collection[ServiceKey]) -> Collection[ServiceKey]:
+        return changed if one.service is None else (one.service,)
 
-    def _place(self, one: Held) -> None:
-        self._held[one.key] = one
-        self._of.setdefault(one.service, {})[one.key] = None
-        if one.instance is not None:
-            self._by_id[one.service, one.instance.instance_id] = one
-
-    def _drop(self, key: RecordKey) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            keys = self._of[held.service]
-            del keys[key]
-            if not keys:
-                del self._of[held.service]
-            if held.instance is not None:
-                self._by_id.pop((held.service, held.instance.instance_id), None)
-
-    def _refuse(
-        self,
-        one: Held,
-        before: Held | None,
-        error: RegistryError,
-        changed: Collection[ServiceKey],
-        errors: dict[ServiceKey, RegistryError],
-    ) -> None:
+    def _settle_refused(self, one: Held, before: Held | None, error: RegistryError) -> None:
         if isinstance(error, Unavailable):
             one.uncertain = True
         elif before is None and not one.uncertain:
-            self._drop(one.key)
+            self._ledger.drop(one.key)
         elif before is not None:
-            self._place(before)
+            self._ledger.place(before)
             before.confirmed = False if isinstance(error, Conflict) else before.confirmed
-        for service in (one.service,) if one.service is not None else changed:
-            known = errors[service].instance_ids if service in errors else frozenset()
-            errors[service] = error.about(known | one.instance_ids) if one.instance_ids else error
 
-    async def _take_over(self, conflicts: Sequence[tuple[Held, Conflict]]) -> list[tuple[Held, RegistryError]]:
+    async def _take_over(self, conflicts: Sequence[tuple[Held, RegistryError]]) -> list[tuple[Held, RegistryError]]:
         """Take the records whose holders are older than ours; the rest is returned with the reason."""
         refused: list[tuple[Held, RegistryError]] = []
         if not conflicts:
@@ -221,44 +188,51 @@ class StoreRegistry(RegistryBackend):
     def _newer(self, one: Held, stored: Stored) -> bool:
         if stored.owner == "mine":
             return True
-        try:
-            service = one.service or next(iter(self._services))
-            ours = self._layout.decode(service, Stored(one.record, "", "mine"), {})
-            theirs = self._layout.decode(service, stored, {})
-        except (RegistryError, StopIteration):
-            return False
-        if ours is None or theirs is None:
-            return False
-        if ours.owner and ours.owner == theirs.owner:
-            return True
-        return (ours.started, ours.owner) > (theirs.started, theirs.owner)
+        for service in (one.service,) if one.service is not None else self._services:
+            try:
+                ours = self._layout.decode(service, Stored(one.record, "", "mine"), {})
+                theirs = self._layout.decode(service, stored, {})
+            except RegistryError:
+                return False
+            if ours is not None and theirs is not None:
+                same = bool(ours.owner) and ours.owner == theirs.owner
+                return same or (ours.started, ours.owner) > (theirs.started, theirs.owner)
+        return False
 
-    async def _delete(
-        self,
-        keys: Sequence[RecordKey],
-        changed: Collection[ServiceKey],
-        errors: dict[ServiceKey, RegistryError],
-    ) -> None:
+    def _forget_kept(self, gone: Sequence[RecordKey]) -> list[RecordKey]:
+        """What is to be deleted; records that others may rely on stay where they are."""
+        deleted = []
+        for key in gone:
+            held = self._ledger.get(key)
+            if held is not None and held.record.keep:
+                self._ledger.drop(key)
+            else:
+                deleted.append(key)
+        return deleted
+
+    async def _delete(self, keys: Sequence[RecordKey], changed: Collection[ServiceKey], refusals: Refusals) -> None:
         async with self._bounded("deleting"):
             refused = await self._store.delete(keys)
         for key in keys:
-            held = self._held[key]
-            error = refused.get(key)
-            if error is None:
-                if held.uncertain or not held.confirmed:
-                    self._echoes[key] = 3
-                self._drop(key)
+            held = self._ledger.get(key)
+            if held is None:
                 continue
-            for service in (held.service,) if held.service is not None else changed:
-                errors[service] = error
+            if (error := refused.get(key)) is not None:
+                refusals.add(self._concerned(held, changed), error, held.instance_ids)
+                continue
+            if held.uncertain or not held.confirmed:
+                self._echoes[key] = ECHOES
+            self._ledger.drop(key)
 
     async def renew(self) -> Collection[ServiceKey]:
         async with self._bounded("renewing"):
-            missing = await self._store.renew()
+            # Noted at once: a store need not tell a key twice.
+            self._missing.update(await self._store.renew())
         await self._delete_echoes()
+        missing, self._missing = self._missing, set()
         services: set[ServiceKey] = set()
         for key in missing:
-            held = self._held.get(key)
+            held = self._ledger.get(key)
             if held is not None:
                 held.confirmed = False
                 services |= {held.service} if held.service is not None else self._services
@@ -266,19 +240,18 @@ class StoreRegistry(RegistryBackend):
 
     async def _delete_echoes(self) -> None:
         """Delete again what was withdrawn after a write of unknown outcome, which may have come late."""
-        if not self._echoes:
+        if not self._echoes or self._writing.locked():
             return
-        keys = [key for key in self._echoes if key not in self._held]
-        if not keys:
-            self._echoes.clear()
-            return
-        async with self._bounded("deleting"):
-            await self._store.delete(keys)
-        self._echoes = {key: self._echoes[key] - 1 for key in keys if self._echoes[key] > 1}
+        async with self._writing:
+            keys = [key for key in self._echoes if self._ledger.get(key) is None]
+            if keys:
+                async with self._bounded("deleting"):
+                    await self._store.delete(keys)
+            self._echoes = {key: self._echoes[key] - 1 for key in keys if self._echoes[key] > 1}
 
     async def lookup(self, service: ServiceKey, known: Revision | None = None) -> Snapshot | None:
         simple = type(self._layout).sources is ServiceLayout.sources
-        assembly = Assembly(self._layout, service)
+        assembly = Assembly(self._layout, service, self._assemblies.get(service))
         if simple:
             async with self._bounded("reading"):
                 found = await self._store.read(self._layout.bucket(service), known)
@@ -308,7 +281,7 @@ class StoreRegistry(RegistryBackend):
                     yield await assembly.reset(message.records, seen, message.revision)
                 else:
                     seen = {one.key: one for one in message.changed}
-                    yield assembly.apply(message.changed, message.removed, seen, message.revision)
+                    yield await assembly.apply(message.changed, message.removed, seen, message.revision)
 
     def forget(self, service: ServiceKey) -> None:
         """The service is watched no more."""

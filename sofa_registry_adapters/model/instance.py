@@ -24,6 +24,7 @@ State = Literal["up", "leaving"]
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}", re.ASCII)
+_SCOPE = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _WEIGHT_HELP = f"a weight is a whole number from 0 to {MAX_WEIGHT}, {NOMINAL_WEIGHT} is nominal"
 
 
@@ -114,8 +115,15 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
         host, port = check_host(self.host), check_port(self.port)
         if not isinstance(self.enabled, bool):
             raise InvalidArgument(f"enabled must be True or False, not {self.enabled!r}")
+        if self.state not in ("up", "leaving"):
+            raise InvalidArgument(f"the state is 'up' or 'leaving', not {self.state!r:.60}")
         return msgspec.structs.replace(
             self,
+            host=host,
+            port=port,
+            started=check_started(self.started),
+            owner=check_text(self.owner, "the owner", empty=True),
+            extra=check_extra(self.extra),
             instance_id=check_text(self.instance_id or join_address(host, port), "the instance id"),
             protocol=check_text(self.protocol, "the protocol", empty=True),
             weight=check_weight(self.weight),
@@ -152,19 +160,21 @@ def split_address(address: object) -> tuple[str, int]:
 def check_host(host: object) -> str:
     """A host name or an IP address, the latter in its usual form. Raises `InvalidArgument`."""
     if isinstance(host, str) and _IPV4.fullmatch(host):
-        return host
+        return str.__str__(host)
     if not isinstance(host, str) or not host or len(host) > 253:
         raise InvalidArgument(f"the host must be a name or an IP address of 1 to 253 characters: {host!r:.60}")
     if ":" in host or host.replace(".", "").isdigit():
         import ipaddress  # most of the cost of importing the package, needed by a publisher only
 
         try:
+            if "%" in host and not _SCOPE.fullmatch(host.partition("%")[2]):
+                raise ValueError(host)
             return str(ipaddress.ip_address(host))
         except ValueError:
             raise InvalidArgument(f"the host {host!r} is not an IP address") from None
     if not _HOST.fullmatch(host):
         raise InvalidArgument(f"the host {host!r} is neither a host name nor an IP address")
-    return host
+    return str.__str__(host)
 
 
 def check_port(port: object) -> int:
@@ -173,7 +183,7 @@ def check_port(port: object) -> int:
         raise InvalidArgument(f"the port must be a whole number, not {port!r}")
     if not 1 <= port <= 65535:
         raise InvalidArgument(f"the port {port} is out of range: 1 to 65535")
-    return port
+    return int(port)
 
 
 def check_weight(weight: object) -> int:
@@ -182,7 +192,27 @@ def check_weight(weight: object) -> int:
         raise InvalidArgument(f"the weight {weight!r} is not a whole number: {_WEIGHT_HELP}")
     if not 0 <= weight <= MAX_WEIGHT:
         raise InvalidArgument(f"the weight {weight} is out of range: {_WEIGHT_HELP}")
-    return weight
+    return int(weight)
+
+
+def check_started(started: object) -> int:
+    """Milliseconds since 1970, or 0. Raises `InvalidArgument`."""
+    if isinstance(started, bool) or not isinstance(started, int) or not 0 <= started < 2**63:
+        raise InvalidArgument(f"started is a whole number of milliseconds since 1970, not {started!r:.60}")
+    return int(started)
+
+
+def check_extra(extra: object) -> Extra:
+    """Further fields of a record, as JSON has them. Raises `InvalidArgument`."""
+    if not extra:
+        return NOTHING
+    if not isinstance(extra, Mapping) or not all(isinstance(key, str) for key in extra):
+        raise InvalidArgument(f"extra maps names to JSON values, and is not {type(extra).__name__}")
+    try:
+        msgspec.json.encode(dict(extra))
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise InvalidArgument(f"extra is not what JSON can carry: {error}") from None
+    return extra if isinstance(extra, Extra) else Extra(extra)
 
 
 def check_metadata(metadata: object, *, reading: bool = False) -> Metadata:
@@ -205,4 +235,5 @@ def check_metadata(metadata: object, *, reading: bool = False) -> Metadata:
             raise InvalidArgument(f"metadata {key!r:.60} is not text that UTF-8 can carry") from None
     if size > MAX_METADATA_BYTES:
         raise InvalidArgument(f"metadata has {size} bytes, at most {MAX_METADATA_BYTES} are allowed")
-    return Metadata({sys.intern(str(key)): value for key, value in metadata.items()})
+    # Exact text: a subclass may be more than a record can say.
+    return Metadata({sys.intern(str.__str__(key)): str.__str__(value) for key, value in metadata.items()})

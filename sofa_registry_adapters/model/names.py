@@ -34,7 +34,7 @@ def check_text(value: object, what: str, *, empty: bool = False) -> str:
         raise InvalidName(
             f"{what} {value!r} has the control character {control[0]!r} at position {control.start()}: remove it"
         )
-    return value
+    return str.__str__(value)
 
 
 def encode_segment(text: str, safe: str = "") -> str:
@@ -117,7 +117,10 @@ class ServiceKey(msgspec.Struct, frozen=True, order=True, gc=False):
     @classmethod
     def from_segment(cls, segment: str) -> ServiceKey:
         """Read `segment` back. Raises ValueError for a segment that no key has."""
-        key = cls(*(decode_segment(part) for part in segment.split(":")))
+        parts = segment.split(":")
+        if len(parts) > 3:
+            raise ValueError(f"not the segment of a service: {segment!r}")
+        key = cls(*(decode_segment(part) for part in parts))
         if key.segment != segment:
             raise ValueError(f"not the segment of a service: {segment!r}")
         return key

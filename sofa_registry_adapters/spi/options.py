@@ -54,6 +54,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<Target {self}>"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("url", str(self))]
+
     def text(self, name: str) -> str:
         """The option as text; empty where it is not set."""
         value = self.options.get(name)

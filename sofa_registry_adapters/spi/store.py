@@ -46,6 +46,7 @@ class Record(msgspec.Struct, frozen=True):
     """One record. ``owned`` ones vanish with this process; others stay until they are deleted.
 
     ``container`` asks that the parents of the record vanish with their last child, where the product can.
+    ``keep``: a permanent record that others may come to rely on; it stays when its writer withdraws.
     """
 
     bucket: tuple[str, ...]
@@ -53,6 +54,7 @@ class Record(msgspec.Struct, frozen=True):
     value: bytes
     owned: bool = True
     container: bool = True
+    keep: bool = False
 
     @property
     def key(self) -> RecordKey:
