@@ -124,7 +124,7 @@ class Follower:
                 async with contextlib.aclosing(self._store.watch(self._bucket)) as messages:
                     async for message in messages:
                         self._apply(message)
-            except Unavailable:
+            except (Unavailable, Denied):
                 self.cuts += 1
                 await asyncio.sleep(0.02)
 
@@ -310,6 +310,38 @@ async def test_many_records(zookeeper_service: Service) -> None:
         assert await store.delete([one.key for one in records]) == {}
         await eventually_async(lambda: not follower.values, 5.0, "all are gone")
         await follower.close()
+
+
+@bounded
+async def test_what_is_written_together_is_seen_together(zookeeper_service: Service) -> None:
+    async with opened(zookeeper_service) as place:
+        store, reader = await place.open(), await place.open()
+        follower = Follower(reader)
+        await follower.shows()
+        for number in range(10):
+            before = len(follower.messages)
+            await put(store, *(record(f"{number}-{place}") for place in range(20)))
+            await eventually_async(lambda: len(follower.values) % 20 == 0 and len(follower.messages) > before)  # noqa: B023
+            assert len(follower.messages) == before + 1
+        await follower.close()
+
+
+@bounded
+async def test_a_read_waits_for_a_connection_that_is_coming_back(zookeeper_service: Service) -> None:
+    async with opened(zookeeper_service) as place:
+        with NetProxy(zookeeper_service.address) as proxy:
+            store = await place.open(proxy.address)
+            await put(store, record("a"))
+            for _ in range(3):
+                proxy.cut()
+                await eventually_async(lambda: not store._sessions[0].connected, 2.0, "the cut is noticed")
+                assert [one.key for one in (await store.read(HERE)).records] == [key()]
+            proxy.refuse()
+            proxy.cut()
+            await eventually_async(lambda: not store._sessions[0].connected, 2.0, "the cut is noticed")
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await store.read(HERE)
+            await store.close()
 
 
 @bounded

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sofa_registry_adapters.backends.zookeeper import client, wire
 from sofa_registry_adapters.backends.zookeeper.faults import explained
-from sofa_registry_adapters.errors import Denied, Unavailable
+from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 from sofa_registry_adapters.spi.options import Target
 
 
@@ -54,6 +54,10 @@ class Owner(Protocol):
         """One of its watches saw a change."""
         ...
 
+    def rewound(self, session: Session) -> None:
+        """The servers are behind what they said over an earlier connection: they lost data, or were restored."""
+        ...
+
 
 class _Pending(client.Result):
     def __init__(self, inbox: Inbox, session: Session, future: asyncio.Future[wire.Answer]) -> None:
@@ -68,7 +72,7 @@ class _Pending(client.Result):
         self._inbox.post(self._failed, code)
 
     def _answered(self, answer: wire.Answer) -> None:
-        self._session.zxid = max(self._session.zxid, answer.zxid)
+        self._session.on_answer(answer.zxid)
         if not self._future.done():
             self._future.set_result(answer)
 
@@ -81,22 +85,25 @@ class _Pending(client.Result):
 class Session:
     """A session and its connection. ``id`` is 0 until there is one, and changes when it is replaced.
 
-    ``zxid`` is the last change that any answer over this connection had seen.
+    ``zxid`` is the last change that any answer over this connection had seen, ``seen`` that of the ones before.
     """
 
-    def __init__(self, target: Target, owner: Owner) -> None:
+    def __init__(self, target: Target, owner: Owner, seen: int = 0) -> None:
         self.server = server_name(target)
         self.timeout = target.number("session_timeout")
         self.id = 0
         self.zxid = 0
+        self.seen = seen
         self.connected = False
         self.over = False
         self.denied = False
+        self._stopping = False
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(self._loop)
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._last: asyncio.Future[None] = self._loop.create_future()
+        self._waiters: list[asyncio.Future[None]] = []
         hosts = ",".join(_shown(address.host, address.port) for address in target.addresses)
         credentials = f"{target.username}:{target.password}" if target.username else ""
         self._client = client.Connection(hosts, self.timeout, credentials, _Relay(self._inbox, self))
@@ -108,6 +115,17 @@ class Session:
     async def established(self) -> None:
         """Wait for the first connection. Raises `Unavailable` when every server was tried once."""
         await asyncio.shield(self._first)
+        if self._stopping:
+            raise self.problem()
+
+    async def reachable(self) -> None:
+        """Return when connected. Raises when every server was tried once more, in vain."""
+        if not self.connected:
+            if self.over:
+                raise self.problem()
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
 
     def send(self, request: wire.Request) -> asyncio.Future[wire.Answer]:
         """Send a request; the future has the answer, or `RegistryError`."""
@@ -132,6 +150,7 @@ class Session:
 
     def stop(self) -> None:
         """End the session; `finished` tells when."""
+        self._stopping = True
         self._client.begin_stop()
 
     def abort(self) -> None:
@@ -145,10 +164,19 @@ class Session:
     def on_connected(self, session_id: int, timeout: float) -> None:
         """There is a connection."""
         before, self.id = self.id, session_id
-        self.timeout, self.connected, self.zxid = timeout, True, 0
+        self.timeout, self.connected = timeout, True
+        self.seen, self.zxid = max(self.seen, self.zxid), 0
         if not self._first.done():
             self._first.set_result(None)
         self._owner.joined(self, before)
+        self._tell(None)
+
+    def on_answer(self, zxid: int) -> None:
+        """An answer that had seen the change ``zxid``."""
+        if zxid < self.seen:
+            self.seen = 0
+            self._owner.rewound(self)
+        self.zxid = max(self.zxid, zxid)
 
     def on_cut(self, reason: str) -> None:
         """The connection is gone."""
@@ -157,9 +185,11 @@ class Session:
 
     def on_unreachable(self, reason: str) -> None:
         """No server could be reached."""
+        problem = Unavailable(f"{self.server} cannot be reached: {reason}")
         if not self._first.done():
-            self._first.set_exception(Unavailable(f"{self.server} cannot be reached: {reason}"))
+            self._first.set_exception(problem)
             self._first.exception()  # nobody may be waiting any more
+        self._tell(problem)
 
     def on_changed(self, kind: int, path: str) -> None:
         """A watch event."""
@@ -171,9 +201,20 @@ class Session:
         if not self._first.done():
             self._first.set_exception(self.problem())
             self._first.exception()  # nobody may be waiting any more
+        self._tell(self.problem())
         self._client.release()
         if not self._last.done():
             self._last.set_result(None)
+
+    def _tell(self, problem: RegistryError | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if problem is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(type(problem)(*problem.args))
 
 
 class _Relay(client.Events):

@@ -26,6 +26,7 @@ from sofa_registry_adapters.spi.store import (
     Record,
     RecordKey,
     RecordStore,
+    Stored,
     StorePatch,
     StoreSnapshot,
 )
@@ -34,6 +35,8 @@ PATH_BYTES = 16 * 1024
 """The longest path that leaves room for the largest record in one request."""
 PIECE = 1_000
 """Records that are prepared before others have the loop."""
+GATHERINGS = 4
+"""Reads that go into one patch, while there is more to read."""
 SEARCHES = 100
 """Buckets that are searched for a record at a time."""
 FORMER = 100
@@ -61,8 +64,10 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         self._reader = Reader(self._tree, self._owners, self._server)
         self._writer = Writer(self._tree, self._reader, acl, self._server)
         self._sessions: list[Session] = []
+        self._joining: list[Session] = []
+        self._growing = asyncio.Lock()
         self._rearm = False
-        self._high = 0
+        self._seen = 0
         self._epoch = 0
         self._capacity = int(target.number("max_session_bytes"))
 
@@ -70,26 +75,31 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
 
     async def open(self) -> None:
         if not self._sessions:
+            self._growing = asyncio.Lock()
             await self._join()
 
     async def _join(self) -> Session:
-        session = Session(self._target, self)
-        self._sessions.append(session)
+        session = Session(self._target, self, self._seen)
+        self._joining.append(session)
         try:
             session.start()
             await session.established()
+            self._sessions.append(session)
         except BaseException:
             self._abandon(session)
             session.stop()
             raise
+        finally:
+            self._joining.remove(session)
         return session
 
     async def close(self) -> None:
-        sessions, self._sessions = self._sessions, []
+        sessions, self._sessions = [*self._sessions, *self._joining], []
         self._watches.cut(Unavailable(f"{self._server}: the store was closed"))
         for session in sessions:
             session.stop()
             self._abandon(session)
+        self._seen = max((self._seen, *(max(session.seen, session.zxid) for session in sessions[:1])))
         self._watches = Watches()
         self._ledger.clear()
         self._writer.forget_parents()
@@ -121,15 +131,21 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
 
     def joined(self, session: Session, before: int) -> None:
         """A session is connected, for the first time or again."""
-        if session not in self._sessions:
+        if session not in self._sessions and session not in self._joining:
             return
         if before not in {0, session.id}:
             self._retire(before)
             self._ledger.lose_session(session)
         self._owners.live[session.id] = session
-        self.lease = min(each.timeout for each in self._sessions)
-        if before or session is self._sessions[0]:
+        self.lease = min(each.timeout for each in (session, *self._sessions))
+        if before or not self._sessions or session is self._sessions[0]:
             self._rearm = self._watches.guarding
+
+    def rewound(self, session: Session) -> None:
+        """The servers lost data: their changes are counted anew."""
+        if session in self._sessions[:1] or not self._sessions:
+            self._epoch += 1
+            self._seen = 0
 
     def cut(self, session: Session, reason: str) -> None:
         """The connection of a session is gone; of the first one: with all watches."""
@@ -156,9 +172,16 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
             raise Closed(f"{self._server}: the store is not open")
         return self._sessions[0]
 
+    async def _reached(self) -> Session:
+        """The first session, connected: kazoo is on its way back while it is not."""
+        main = self._main
+        await main.reachable()
+        return main
+
     # Writing.
 
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
+        await self._reached()
         answers: dict[RecordKey, str | RegistryError] = {}
         tasks: list[Task] = []
         for place in range(0, len(records), PIECE):
@@ -196,11 +219,14 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         if holding is not None:
             return holding.session
         size = len(path.encode()) + 4
-        room = (each for each in self._sessions if self._ledger.used(each) + size <= self._capacity)
-        session = next(room, None) if self._sessions else self._main
-        if session is None:
-            session = await self._join()
+        async with self._growing:
+            session = self._room(size) or await self._join()
         return self._ledger.claim(record.key, path, session).session
+
+    def _room(self, size: int) -> Session | None:
+        _ = self._main
+        room = (each for each in self._sessions if self._ledger.used(each) + size <= self._capacity)
+        return next(room, None)
 
     async def _guard(self, tasks: Iterable[Task]) -> None:
         owned = (task for task in tasks if isinstance(task, Put) and task.record.owned)
@@ -208,7 +234,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         await self._watches.guard(guards, self._main.send)
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
-        main = self._main
+        main = await self._reached()
         tasks: list[Task] = []
         for place in range(0, len(keys), PIECE):
             piece = keys[place : place + PIECE]
@@ -221,6 +247,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         path = self._tree.record(record.key)
         if refusal := self._too_large(record, path):
             raise refusal
+        await self._reached()
         task = ComparedPut(record, path, await self._place(record, path), self._context, expected)
         await self._guard([task])
         await self._writer.run([task])
@@ -229,7 +256,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         raise task.answer or Unavailable(f"{self._server}: {path}: no answer")
 
     async def compare_and_delete(self, key: RecordKey, expected: str) -> None:
-        task = ComparedDelete(key, self._tree.record(key), self._main, self._context, expected)
+        task = ComparedDelete(key, self._tree.record(key), await self._reached(), self._context, expected)
         await self._writer.run([task])
         if isinstance(task.answer, RegistryError):
             raise task.answer
@@ -258,7 +285,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
                 problem = session.problem()
                 self._retire(session.id)
                 self._ledger.lose_session(session)
-                self._sessions[place] = Session(self._target, self)
+                self._sessions[place] = Session(self._target, self, max(session.seen, session.zxid))
                 self._sessions[place].start()
                 raise problem
         for session in self._sessions:
@@ -282,17 +309,18 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
     # Reading.
 
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
-        if known is not None and not bucket.deep and await self._unchanged(bucket, known):
+        main = await self._reached()
+        if known is not None and not bucket.deep and await self._unchanged(main, bucket, known):
             return None
-        zxid, records = await self._reader.listing(self._main, bucket)
+        zxid, records = await self._reader.listing(main, bucket)
         return StoreSnapshot(self._revision(zxid), records)
 
-    async def _unchanged(self, bucket: Bucket, known: Revision) -> bool:
+    async def _unchanged(self, main: Session, bucket: Bucket, known: Revision) -> bool:
         """The server vouches for what is there, an unbroken watch for what it says."""
         path = self._tree.bucket(bucket.path)
         if known.epoch != self._revision(0).epoch or not self._watches.unchanged(path, known.counter):
             return False
-        answer = await self._main.call(wire.BulkRead([wire.get_data(path)]))
+        answer = await main.call(wire.BulkRead([wire.get_data(path)]))
         stat = answer.replies[0].stat
         return (
             stat is not None
@@ -301,30 +329,45 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
         )
 
     def _revision(self, zxid: int) -> Revision:
-        """Changes are numbered by the servers; numbers that go back are another history."""
-        if zxid:
-            if zxid < self._high:
-                self._epoch += 1
-                self._high = zxid
-            self._high = max(self._high, zxid)
+        """Changes are numbered by the servers; numbers that go back begin another history."""
         return Revision(str(self._epoch) if self._epoch else "", zxid)
 
     async def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
-        main = self._main
+        main = await self._reached()
         feed = Feed(self._tree.bucket(bucket.path), deep=bucket.deep)
         try:
             await self._watches.subscribe(feed, main.send)
             zxid, records = await self._reader.listing(main, bucket)
             yield StoreSnapshot(self._revision(zxid), records)
             while True:
-                paths = await feed.next()
-                zxid, changed, removed = await self._reader.changes(main, paths)
-                yield StorePatch(self._revision(zxid), changed, removed)
+                yield await self._patch(main, feed)
         finally:
             self._watches.unsubscribe(feed, main.send)
 
+    async def _patch(self, main: Session, feed: Feed) -> StorePatch:
+        """The next changes; those of one transaction together, unless too many others come with them."""
+        changed: dict[RecordKey, Stored] = {}
+        removed: dict[RecordKey, None] = {}
+        paths = await feed.next()
+        first = last = 0
+        for _ in range(GATHERINGS):
+            last, records, gone = await self._reader.changes(main, paths)
+            first = first or last
+            for record in records:
+                changed[record.key] = record
+                removed.pop(record.key, None)
+            for key in gone:
+                changed.pop(key, None)
+                removed[key] = None
+            # The events of what an answer has seen were sent before it.
+            paths = feed.more()
+            if not paths:
+                return StorePatch(self._revision(last), list(changed.values()), list(removed))
+        feed.mark_all(paths)
+        return StorePatch(self._revision(first), list(changed.values()), list(removed))
+
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
-        main = self._main
+        main = await self._reached()
         _, paths = await self._reader.children(main, (self._tree.bucket(parent),))
         inner: list[str] = []
         async for _, batch in self._reader.nodes(main, paths):

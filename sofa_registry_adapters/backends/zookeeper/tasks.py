@@ -134,6 +134,8 @@ class Delete(Task):
         if node is None or (node.owner and not self._context.owners.ours(node.owner)):
             self.done(wire.DONE, 0)
             return ()
+        # ZooKeeper has no condition on the owner: another's record that replaces ours right now, at the same version,
+        # would go too.
         return (wire.delete(self.path, node.version),)
 
     def done(self, reply: Reply, zxid: int) -> None:

@@ -37,9 +37,20 @@ class Feed:
         self._cause = cause
         self._woken.set()
 
+    def mark_all(self, paths: Iterable[str]) -> None:
+        """These were not read yet."""
+        self._dirty = dict.fromkeys((*paths, *self._dirty))
+        self._woken.set()
+
     async def next(self) -> list[str]:
-        """The paths that changed since the last call. Raises what it was cut with."""
-        await self._woken.wait()
+        """The paths that changed since they were last asked for, at least one. Raises what it was cut with."""
+        while True:
+            await self._woken.wait()
+            if paths := self.more():
+                return paths
+
+    def more(self) -> list[str]:
+        """The paths that changed since, if any. Raises what it was cut with."""
         self._woken.clear()
         if self._cause is not None:
             raise self._cause
