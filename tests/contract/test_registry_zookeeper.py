@@ -7,6 +7,8 @@ from kazoo.client import KazooClient
 
 from sofa_registry_adapters.registry import Registry
 from sofa_registry_adapters.testing.contract import RegistryContract, ServiceFaults
+from sofa_registry_adapters.testing.contract.kit import SLACK, Registries
+from sofa_registry_adapters.testing.contract.outages import Scene
 from sofa_registry_adapters.testing.faults import NetProxy
 from sofa_registry_adapters.testing.plugin import OwnService
 from sofa_registry_adapters.testing.services import Service
@@ -46,3 +48,18 @@ class TestZooKeeperRegistry(RegistryContract):
         faults = ZooKeeperFaults(server, {"namespace": namespace}, path="/contract", proxy=proxy)
         yield faults
         faults.close()
+
+    def test_51_tree_deleted(self, registries: Registries, faults: ServiceFaults, namespace: str) -> None:
+        """As test_51_wipe, by an operator who deletes everything below the namespace."""
+        scene = Scene(registries)
+        client = KazooClient(f"{faults.service.host}:{faults.service.port}")
+        client.start(timeout=10)
+        try:
+            for weight in (1, 2):
+                client.delete(f"/contract/{namespace}", recursive=True)
+                scene.recovers(self.recovery_seconds + SLACK)
+                scene.changes_flow(weight)
+        finally:
+            client.stop()
+            client.close()
+        assert scene.recorder.smallest > 0

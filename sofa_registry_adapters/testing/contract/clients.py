@@ -303,6 +303,7 @@ class Recorder:
         self.replica: dict[str, Instance] = {}
         self.overlaps = 0
         self._inside = 0
+        self._mark = 0
 
     def __call__(self, change: InstancesChange) -> None:
         self._inside += 1
@@ -332,10 +333,12 @@ class Recorder:
 
     @property
     def smallest(self) -> int:
-        """The size of the smallest view since the first one that was not empty."""
-        sizes = [len(change.instances) for change in self.changes]
-        first = next((place for place, size in enumerate(sizes) if size), len(sizes))
-        return min(sizes[first:], default=0)
+        """The size of the smallest view since the mark."""
+        return min((len(change.instances) for change in self.changes[self._mark :]), default=0)
+
+    def mark(self) -> None:
+        """From here on the views are compared: the latest one is as it should stay."""
+        self._mark = len(self.changes) - 1
 
     def went(self, instance_id: str) -> bool:
         """Whether an instance was removed at any time."""

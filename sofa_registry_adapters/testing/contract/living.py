@@ -184,6 +184,7 @@ class LivingContract:
         one = publisher.publish(ECHO, MINE)
         more = publisher.publish("more", ["10.0.0.2:1", "10.0.0.3:1"])
         eventually(lambda: recorder.ids, STEP, "it is seen")
+        recorder.mark()
         broken.delete_behind(ECHO, MINE)
         eventually(lambda: set(seen(reader)) == {MINE}, registries.back_within, "it is back")
         eventually(lambda: [event.service for event in lost] == [ECHO], STEP, "the loss is an event")
@@ -213,6 +214,7 @@ class LivingContract:
         reader = registries.blocking()
         registration = publisher.publish(ECHO, [MINE, "10.0.0.2:1"])
         eventually(lambda: len(recorder.ids) == 2, STEP, "both are seen")
+        recorder.mark()
         for _ in range(2):
             broken.expire(publisher)
             eventually(lambda: len(seen(reader)) == 2, registries.lease + registries.back_within, "both are back")
