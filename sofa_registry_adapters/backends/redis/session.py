@@ -25,7 +25,7 @@ from sofa_registry_adapters.backends.redis.wire import (
     parse_reading,
     parse_state,
 )
-from sofa_registry_adapters.errors import Closed, RegistryError
+from sofa_registry_adapters.errors import Closed, Refused, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.store import Bucket
@@ -125,6 +125,12 @@ class Session:
         found = await self.commands.one(("ZRANGEBYLEX", self.keyspace.index, *range_below(path)))
         return [split(raw) for raw in found]
 
+    async def tidy(self, empty: Sequence[Path]) -> None:
+        """Take empty buckets out of the index. One that is filled meanwhile comes back with its owner's renewal."""
+        if empty:
+            with contextlib.suppress(Refused):
+                await self.commands.one(("ZREM", self.keyspace.index, *map(joined, empty)))
+
     async def join_feed(self) -> Feed:
         """The connection for messages, made if need be."""
         async with self._connecting:
@@ -153,6 +159,9 @@ class Session:
         with contextlib.suppress(RegistryError, TimeoutError):
             async with asyncio.timeout(DROP_SECONDS):
                 await self.commands.run(drops)
+                paths = self.holdings.paths()
+                states = zip(paths, await self.look(paths), strict=True)
+                await self.tidy([path for path, state in states if not state.records])
         await self.commands.close()
 
 

@@ -198,7 +198,8 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore):
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         session = self._opened()
         paths = await session.paths_below(parent)
-        states = zip(paths, await session.look(paths), strict=True)
+        states = list(zip(paths, await session.look(paths), strict=True))
+        await session.tidy([path for path, state in states if not state.records])
         return list(dict.fromkeys(path[len(parent)] for path, state in states if state.records))
 
     def _opened(self) -> Session:

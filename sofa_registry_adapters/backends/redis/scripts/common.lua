@@ -8,7 +8,7 @@ local SEPARATOR, AFTER_SEPARATOR = '\31', '\32'
 local NOBODY = '-'
 local OWNERS_SWEPT, RECORDS_SWEPT = 8, 2000
 local MESSAGE_CHANGES, MESSAGE_BYTES = 200, 262144
-local EMPTY_KEPT_SECONDS = 86400
+local EMPTY_KEPT_SECONDS = 600
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
