@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,6 +43,8 @@ class Registry(Face):
 
     def close(self) -> None:
         """Withdraw everything and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        if self._session is not None and self._pid == os.getpid():
+            self._session.check_thread()
         session = self._closing()
         if session is not None:
             try:

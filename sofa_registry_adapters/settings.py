@@ -216,7 +216,7 @@ def _address(text: str, default_port: int, url: str) -> Address:
     host, port = text, ""
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":") if rest.startswith(":") else rest and "?"
+        port = (rest.removeprefix(":") if rest.startswith(":") else rest) or ("?" if rest else "")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
         port = port or "?"

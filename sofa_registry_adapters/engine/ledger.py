@@ -53,6 +53,10 @@ class Ledger:
         held = self._by_id.get((service, instance.instance_id))
         return held if held is not None and held.instance is instance else None
 
+    def last(self, service: ServiceKey, instance_id: str) -> Held | None:
+        """What is held of the instance, as it was when it was written."""
+        return self._by_id.get((service, instance_id))
+
     def attempt(self, one: Held) -> Held | None:
         """Enter a record before it is sent; what was held there before."""
         before = self._held.get(one.key)

@@ -139,6 +139,10 @@ class Mailbox:
             wake()
         except Closed:
             self.close()
+        except RuntimeError:
+            # No thread is to be had; the next change tries again.
+            with self.source.locked():
+                self._awake = False
 
     def take(self) -> InstancesChange | None:
         """The change since the last one taken; None if there is none, which ends the fetching."""

@@ -51,14 +51,21 @@ class Session:
         """Run a verb of the engine."""
         return Call(self.reactor, work, undo)
 
-    def run(self, work: Coroutine[Any, Any, T], timeout: float, undo: Any = None) -> T:
-        """Run a verb of the engine and wait for it; an interrupted wait leaves nothing behind."""
+    def check_thread(self) -> None:
+        """Raise `WrongThread` on the engine's own thread."""
         if self.reactor.inside():
-            work.close()
             raise WrongThread(
                 "a blocking verb was called on the engine's own thread, where it would wait for itself: "
                 "call it from another thread"
             )
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float, undo: Any = None) -> T:
+        """Run a verb of the engine and wait for it; an interrupted wait leaves nothing behind."""
+        try:
+            self.check_thread()
+        except WrongThread:
+            work.close()
+            raise
         call = self.call(work, undo)
         try:
             return call.future.result(timeout + GRACE)

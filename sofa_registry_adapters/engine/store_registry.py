@@ -117,7 +117,8 @@ class StoreRegistry(RegistryBackend):
         except Exception as error:  # noqa: BLE001  one instance that cannot be written must not hold up the rest
             reason = InvalidArgument(f"{instance.instance_id!r} cannot be written as {self._layout.name}: {error}")
             refusals.add((service,), reason, frozenset((instance.instance_id,)))
-            return None
+            # What stands of it stays: a refused update takes nothing away.
+            return self._ledger.last(service, instance.instance_id)
         return Held(record.key, record, service, instance)
 
     def _stands(self, one: Held) -> bool:

@@ -26,6 +26,7 @@ from sofa_registry_adapters.model.instance import (
     check_host,
     check_metadata,
     check_port,
+    check_started,
     check_weight,
 )
 from sofa_registry_adapters.model.names import ServiceKey, check_text, encode_segment
@@ -139,8 +140,8 @@ def _instance(fields: _Fields, extra: Extra) -> Instance:
         enabled=fields.enabled,
         zone=check_text(fields.zone, "the zone", empty=True),
         metadata=check_metadata(fields.metadata, reading=True),
-        started=fields.started,
+        started=check_started(fields.started),
         state=fields.state,
-        owner=fields.owner,
+        owner=check_text(fields.owner, "the owner", empty=True),
         extra=extra,
     )

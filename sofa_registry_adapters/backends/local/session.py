@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from sofa_registry_adapters.backends.local import owners, records, schema
 from sofa_registry_adapters.backends.local.database import Database, DiskFull, Replaced
 from sofa_registry_adapters.backends.local.place import Place
-from sofa_registry_adapters.backends.local.poller import Poller, sweep
+from sofa_registry_adapters.backends.local.poller import PROBED, Poller, sweep
 from sofa_registry_adapters.backends.local.process import Process, here
 from sofa_registry_adapters.errors import ForkUnsupported, Refused, RegistryError, Unavailable
 from sofa_registry_adapters.model.views import Revision
@@ -159,6 +160,7 @@ class Session:
             raise self._replaced or failure or Unavailable("unreachable")
         with self._noticing():
             self._extend()
+            self._bury()
             self._look()
         return frozenset(self._missing)
 
@@ -181,6 +183,15 @@ class Session:
             self._renewed = self._clock.boot()
         else:
             self._join()
+
+    def _bury(self) -> None:
+        """Remove the dead, for readers that have no watch, and so no poller that does it."""
+        others = [one for one in self._writer.read(records.owners) if one.id != self._owner]
+        over = [one for one in others if self._vigil.is_over(one)]
+        probed = others if len(others) <= PROBED else random.sample(others, PROBED)
+        if dead := {one.id: one for one in (*over, *probed) if self._vigil.is_dead(one)}:
+            sweep(self._writer, self._vigil, dead.values())
+            self._process.wake(self._place.path)
 
     def _look(self) -> None:
         """Find own records that somebody else removed or took."""
