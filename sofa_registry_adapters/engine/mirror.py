@@ -202,21 +202,25 @@ class Mirror:
             await self._clock.sleep(max(due, 0.01))
             if self._protection.due(self._clock.monotonic()) != 0.0:
                 continue
+            asked = frozenset(self._protection.held)
             try:
                 found = await self._bounded(self._backend.lookup(self.service))
             except Exception as error:  # noqa: BLE001  whatever it is, it confirms nothing
                 self._doubt(error)
                 await self._clock.sleep(REACHABILITY.delay(5))
                 continue
-            self._release(found)
+            self._release(found, asked)
 
-    def _release(self, found: Snapshot | None) -> None:
+    def _release(self, found: Snapshot | None, asked: frozenset[str]) -> None:
+        """End the hold of those that were asked about; what was lost since waits for a read of its own."""
         present = {one.instance_id for one in found.instances if one.state == "up"} if found else set()
-        lost = [name for name in self._protection.held if name not in present]
-        for name in list(self._protection.held):
+        answered = asked & self._protection.held.keys()
+        lost = [name for name in answered if name not in present]
+        for name in answered:
             self._protection.returned(name)
         self._change({}, lost, self._last)
-        self._emit(ProtectionEnded(self.service, confirmed=bool(lost)))
+        if not self._protection.held:
+            self._emit(ProtectionEnded(self.service, confirmed=bool(lost)))
 
     def _apply(self, update: Snapshot | Patch) -> None:
         last = self._last

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from sofa_registry_adapters.errors import Unsupported
 from sofa_registry_adapters.model.instance import Instance
@@ -30,8 +30,6 @@ class ServiceLayout(ABC):
     """Whether a record can say that its instance is leaving."""
     batch: ClassVar[int | None] = None
     """Records in one write at most, for readers that cannot take more; None: as many as the store takes."""
-    parents: ClassVar[Literal["persistent", "container"]] = "persistent"
-    """Whether the parents of records vanish with their last child, where the product can do it."""
 
     @abstractmethod
     def bucket(self, service: ServiceKey) -> Bucket:

@@ -12,11 +12,13 @@ class Tree:
 
     def __init__(self, target: Target) -> None:
         segments = [segment for segment in target.path.split("/") if segment]
-        if namespace := target.text("namespace"):
-            segments.append(encode_segment(namespace))
         self.root = tuple("/" + "/".join(segments[: depth + 1]) for depth in range(len(segments)))
         """The nodes that are made once and stay."""
-        self._prefix = self.root[-1] if segments else ""
+        self._namespace: tuple[str, ...] = ()
+        if namespace := target.text("namespace"):
+            segments.append(encode_segment(namespace))
+            self._namespace = ("/" + "/".join(segments),)
+        self._prefix = "/" + "/".join(segments) if segments else ""
         self._depth = len(segments) + 1
 
     def bucket(self, path: tuple[str, ...]) -> str:
@@ -33,5 +35,5 @@ class Tree:
         return RecordKey(tuple(segments[:-1]), segments[-1])
 
     def parents(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The nodes below the root on the way to a bucket, itself included."""
-        return tuple(self.bucket(path[: depth + 1]) for depth in range(len(path)))
+        """The nodes below the root on the way to a bucket, the namespace's and its own included."""
+        return (*self._namespace, *(self.bucket(path[: depth + 1]) for depth in range(len(path))))
