@@ -253,7 +253,6 @@ class TestHolder:
 
 
 class TestFaces:
-    @pytest.mark.xfail(strict=True, reason="a close that is refused closes half")
     def test_a_blocking_verb_on_the_engines_thread_raises(self, name: str) -> None:
         with Registry(f"memory://{name}") as registry:
             registration = registry.publish("a", "h:1")

@@ -123,7 +123,7 @@ class TestGrammar:
             "toy://h,",
             "toy://a b",
             "toy://::1:1",
-            pytest.param("toy://[::1]:", marks=pytest.mark.xfail(strict=True, reason="an empty port is taken as none")),
+            "toy://[::1]:",
             "toy://[::1]x",
             "toy://[::g]",
             f"toy://h:{chr(0xFF11)}",
