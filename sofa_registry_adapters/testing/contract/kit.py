@@ -29,8 +29,10 @@ T = TypeVar("T")
 
 STEP = 5.0
 """How long one condition may take to come true while nothing is broken, in seconds."""
-HOLD = 1.0
-"""The protection hold of the registries of a test, in seconds."""
+HOLD = 10.0
+"""The protection hold of the registries of a test, in seconds: longer than any recovery."""
+SHORT_HOLD = 1.0
+"""The hold where a test waits for its end."""
 LEAVING = 0.05
 """How long a leaving instance stays marked in a test, in seconds: short, so that tests end soon."""
 SLACK = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -18,7 +19,7 @@ from sofa_registry_adapters.testing.contract.breaking import Faults
 from sofa_registry_adapters.testing.contract.clients import Client
 from sofa_registry_adapters.testing.contract.kit import (
     ECHO,
-    HOLD,
+    SHORT_HOLD,
     STEP,
     Registries,
     able,
@@ -57,24 +58,15 @@ class LivingContract:
     def test_41_the_last_one_killed(self, registries: Registries) -> None:
         """A killed sole publisher is served until the hold is over, then the view is empty: protection ends."""
         needs_processes(registries)
-        consumer, recorder = registries.recorder()
-        reader = registries.blocking()
-        events: list[object] = []
-        for kind in (ProtectionStarted, ProtectionEnded):
-            consumer.events.on(kind, events.append)
         child = registries.child("stay", MINE)
         child.expect("live", START)
-        eventually(lambda: recorder.ids, STEP, "it is seen")
-        child.kill()
-        eventually(lambda: not seen(reader), registries.dead_within, "its record vanishes")
-        vanished = time.monotonic()
-        eventually(lambda: not recorder.ids, HOLD + STEP, "the view is empty in the end")
-        assert recorder.times[-1] >= vanished + HOLD - 0.3, "it was held"
-        assert [len(change.instances) for change in recorder.changes if not change.stale][-1] == 0
-        eventually(lambda: len(events) >= 2, STEP, "the hold is told of")
-        assert events[0] == ProtectionStarted(ECHO, (MINE,))
-        assert events[-1] == ProtectionEnded(ECHO, confirmed=True)
-        assert not consumer.lookup(ECHO).protected
+        _held_then_empty(registries, child.kill, registries.dead_within)
+
+    def test_41_the_last_one_vanishes(self, registries: Registries, faults: Faults | None) -> None:
+        """A last instance that vanishes unmarked is served until the hold is over, then the view is empty."""
+        broken = able(faults, "write_raw", "delete_behind")
+        broken.write_raw(ECHO, MINE, b'{"v":1,"id":"10.0.0.1:1","host":"10.0.0.1","port":1,"started":1,"owner":"hand"}')
+        _held_then_empty(registries, lambda: broken.delete_behind(ECHO, MINE), STEP)
 
     @pytest.mark.parametrize("mode", ("spin", "block"))
     def test_42_the_busy_stay(self, registries: Registries, mode: str) -> None:
@@ -222,6 +214,25 @@ class LivingContract:
         stays(lambda: len(seen(reader)) == 2, registries.lease * 1.5, "longer than the new lease")
         assert recorder.smallest >= 1, "nobody saw an empty list"
         assert {one.owner for one in reader.lookup(ECHO)} == {one.owner for one in registration.instances}
+
+
+def _held_then_empty(registries: Registries, vanish: Callable[[], None], within: float) -> None:
+    """Let the only instance vanish: the view is empty in the end, and not before the hold is over."""
+    consumer, recorder = registries.recorder(protection_hold=SHORT_HOLD)
+    reader = registries.blocking()
+    events: list[object] = []
+    for kind in (ProtectionStarted, ProtectionEnded):
+        consumer.events.on(kind, events.append)
+    eventually(lambda: recorder.ids == {MINE}, STEP, "it is seen")
+    vanish()
+    eventually(lambda: not seen(reader), within, "its record vanishes")
+    vanished = time.monotonic()
+    eventually(lambda: not recorder.ids, SHORT_HOLD + STEP, "the view is empty in the end")
+    assert recorder.times[-1] >= vanished + SHORT_HOLD - 0.3, "it was held"
+    eventually(lambda: len(events) >= 2, STEP, "the hold is told of")
+    assert events[0] == ProtectionStarted(ECHO, (MINE,))
+    assert events[-1] == ProtectionEnded(ECHO, confirmed=True)
+    assert not consumer.lookup(ECHO).protected
 
 
 def _who(replica: dict[str, Instance]) -> str | None:
