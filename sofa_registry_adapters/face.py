@@ -57,14 +57,15 @@ class Face:
         """Parse and check; no I/O.
 
         ``url``: where the registry is; without it SOFA_REGISTRY_URL, then ``sofa-registry.toml``, then ``local://``.
-        ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand.
+        ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand, or names of installed ones.
         ``clock``: another source of time, for tests. Raises `InvalidURL` or `PluginError`.
         """
         settings = find_settings(url)
-        found = Plugins(plugins)
+        found = Plugins((*settings.plugins, *plugins))
         self._backend = found.backend(scheme_of(settings.url))
         self._target = parse_target(settings.url, self._backend, {**settings.options, **(options or {})})
         self._layout = found.layout(self._target.text("layout"))
+        self._listeners = found.listeners()
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -94,6 +95,8 @@ class Face:
         with self._lock:
             if self._events is None:
                 self._events = Events(self._courier(), asynchronous=self._asynchronous)
+                for kind, listener in self._listeners:
+                    self._events.on(kind, listener)
             return self._events
 
     def _advertised(self) -> Future[advertise.Advertised]:

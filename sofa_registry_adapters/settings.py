@@ -111,6 +111,7 @@ class Settings(msgspec.Struct, frozen=True):
     url: str
     origin: str
     options: Mapping[str, Value] = {}
+    plugins: tuple[str, ...] = ()
 
 
 def find_settings(url: str | None = None) -> Settings:
@@ -134,6 +135,7 @@ def find_settings(url: str | None = None) -> Settings:
 class _Section(msgspec.Struct, forbid_unknown_fields=True):
     url: str = DEFAULT_URL
     options: dict[str, str | int | float | bool] = {}
+    plugins: list[str] = []
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,7 +149,7 @@ def _from_file(path: Path) -> Settings:
         section = msgspec.convert(tomllib.loads(path.read_text()), _File).registry
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, OSError) as error:
         raise InvalidURL(f"{path} cannot be read: {error}") from None
-    return Settings(section.url, str(path), section.options)
+    return Settings(section.url, str(path), section.options, tuple(section.plugins))
 
 
 def scheme_of(url: str) -> str:
