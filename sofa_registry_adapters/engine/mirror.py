@@ -230,7 +230,8 @@ class Mirror:
                 return
             # The product went back: it was wiped or restored.
             self._era += 1
-        first = not self.known.is_set() or (self.source.stale and self._last is None)
+        # A view from disk is one to protect as well: providers may be as slow to come back as their registry.
+        first = not self.known.is_set()
         self._last = update.revision
         changed = {
             one.instance_id: one for one in (update.instances if isinstance(update, Snapshot) else update.changed)
