@@ -67,6 +67,7 @@ class MemoryFaults(StoreFaults):
 
 
 class TestMemoryRegistry(RegistryContract):
+    lease_seconds = 1.0
     # A call that hangs when the space is paused goes on hanging after that, so let it not hang long.
     registry_options: ClassVar[dict[str, Value]] = {"call_timeout": 1.0}
 
