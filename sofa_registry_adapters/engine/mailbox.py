@@ -291,6 +291,10 @@ class EventSubscription:
             self._courier.carry(self._take, self._listener, self._failed)
         except Closed:
             self.close()
+        except RuntimeError:
+            # No thread is to be had; the next event tries again.
+            with self._lock:
+                self._awake = False
 
     def _take(self) -> Event | None:
         with self._lock:

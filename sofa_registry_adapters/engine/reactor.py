@@ -6,8 +6,8 @@ import asyncio
 import atexit
 import contextlib
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
@@ -233,42 +233,43 @@ class DaemonPool:
     def __init__(self, cap: int = 32, linger: float = 0.2) -> None:
         self._cap = cap
         self._linger = linger
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._ready = threading.Condition()
         self._threads = 0
         self._free = 0
 
     def run(self, job: Callable[[], None]) -> None:
-        """Run ``job``, which must not raise, soon, on some thread of the pool."""
-        self._jobs.put(job)
-        with self._lock:
-            if self._free >= self._jobs.qsize() or self._threads >= self._cap:
+        """Run ``job`` soon, on some thread of the pool. Raises RuntimeError if no thread is to be had for it."""
+        with self._ready:
+            self._jobs.append(job)
+            if self._free >= len(self._jobs) or self._threads >= self._cap:
+                self._ready.notify()
                 return
             self._threads += 1
         try:
             threading.Thread(target=self._work, name="sofa-registry-listener", daemon=True).start()
         except RuntimeError:
-            # No thread is to be had now; the job waits for the next one.
-            with self._lock:
+            with self._ready:
                 self._threads -= 1
-            logger.exception("no thread can be started for a listener")
+                if job not in self._jobs:
+                    return
+                self._jobs.remove(job)
+            raise
 
     def _work(self) -> None:
-        while True:
-            with self._lock:
-                self._free += 1
+        while (job := self._next()) is not None:
             try:
-                job: Callable[[], None] | None = self._jobs.get(timeout=self._linger)
-            except queue.Empty:
-                job = None
-            with self._lock:
-                self._free -= 1
-                # Checked under the lock that `run` takes: a job is either seen here or gets a new thread.
-                if job is None and self._jobs.empty():
-                    self._threads -= 1
-                    return
-            if job is not None:
-                try:
-                    job()
-                except BaseException:  # noqa: BLE001  the thread goes on to the next job
-                    logger.exception("a listener's job failed in a way that is a defect")
+                job()
+            except BaseException:  # noqa: BLE001  the thread goes on to the next job
+                logger.exception("a listener's job failed in a way that is a defect")
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._ready:
+            self._free += 1
+            if not self._jobs:
+                self._ready.wait(self._linger)
+            self._free -= 1
+            if self._jobs:
+                return self._jobs.popleft()
+            self._threads -= 1
+            return None
