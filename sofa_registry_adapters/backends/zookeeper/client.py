@@ -151,6 +151,9 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
         except Exception:
             self.logger.exception("the connection ended")
         finally:
+            # Here, in the thread that used them: the loop that is told may be gone by now.
+            with contextlib.suppress(Exception):
+                self.close()
             self._events.ended(denied=self.client.refused)
 
     def _connect_loop(self, retry: KazooRetry) -> Any:
