@@ -20,7 +20,7 @@ from sofa_registry_adapters.model.views import InstancesChange
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
 
 STEP = 0.02
-AFTER_FORK = 1.0
+AFTER_FORK = 0.5
 """Seconds that the parent waits for harm from a child that has ended: longer than a withdrawal takes."""
 
 

@@ -168,7 +168,7 @@ def stays(condition: Callable[[], object], seconds: float, reason: str) -> None:
         time.sleep(0.02)
 
 
-def gone_for_good(registry: Registry, service: ServiceKey = ECHO, seconds: float = 1.5) -> None:
+def gone_for_good(registry: Registry, service: ServiceKey = ECHO, seconds: float = 1.0) -> None:
     """Nothing of the service is left behind: it vanishes, and what was under way does not bring it back."""
     eventually(lambda: quietly(lambda: registry.lookup(service)) is not None, STEP, "the registry answers again")
     eventually(lambda: not registry.lookup(service), STEP * 2, f"nothing of {service} is left behind")

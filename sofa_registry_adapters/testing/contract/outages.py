@@ -34,7 +34,7 @@ MINE = "10.0.0.1:1"
 MANY = [f"10.0.0.{number}:1" for number in range(20)]
 MARK = ServiceKey("mark")
 """A service that is published last: once it is there, what came before it is done."""
-SHORT = 0.4
+SHORT = 0.3
 """The time-out of a verb that is expected to run into it, in seconds."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
@@ -85,6 +86,10 @@ class StartingContract:
                     task = asyncio.create_task(publisher.publish(ECHO, MANY))
                     await asyncio.sleep(delay)
                     await _cancelled(task)
+                task = asyncio.create_task(publisher.publish(ECHO, MANY))
+                await asyncio.sleep(0)
+                time.sleep(0.1)  # noqa: ASYNC251  the answer is there, and this loop has not seen it yet
+                await _cancelled(task)
                 broken.pause()
                 try:
                     task = asyncio.create_task(publisher.publish(ECHO, MANY))
