@@ -150,13 +150,18 @@ class OutageContract:
             with takes(SHORT * 1.1, name), pytest.raises(Unavailable):
                 verb()
 
-    def test_53_a_withdrawal_during_an_outage(self, registries: Registries, faults: Faults | None) -> None:
-        """What is withdrawn while the server is down stays withdrawn when it comes back."""
+    @pytest.mark.parametrize("when", ("unnoticed", "noticed"))
+    def test_53_a_withdrawal_during_an_outage(self, registries: Registries, faults: Faults | None, when: str) -> None:
+        """What is withdrawn while the server is down, noticed or not, stays withdrawn when it comes back."""
         broken = able(faults, "kill", "start")
         publisher, reader = registries.blocking(), registries.blocking()
         registration = publisher.publish(ECHO, MINE)
         staying = publisher.publish("staying", MINE)
+        lost: list[BackendLost] = []
+        publisher.events.on(BackendLost, lost.append)
         broken.kill()
+        if when == "noticed":
+            eventually(lambda: lost, registries.lease + STEP, "the outage is noticed")
         with takes(SHORT, "unpublish"), pytest.raises(Unavailable):
             registration.unpublish(timeout=SHORT)
         assert registration.state == "withdrawn"
