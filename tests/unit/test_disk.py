@@ -11,13 +11,17 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from sofa_registry_adapters import Instance, ServiceKey
+from sofa_registry_adapters import Instance, InstancesChange, Registry, ServiceKey
+from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.engine.disk import VERSION, Disk, default_folder
+from sofa_registry_adapters.errors import Unavailable
+from sofa_registry_adapters.events import SnapshotFailed
 from sofa_registry_adapters.model.instance import Extra, Metadata
 from sofa_registry_adapters.testing.faults import eventually
 
@@ -227,7 +231,8 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from sofa_registry_adapters import Instance, ServiceKey
+from sofa_registry_adapters import Instance, InstancesChange, Registry, ServiceKey
+from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.engine.disk import Disk
 disk = Disk(Path(sys.argv[1]), "redis://h")
 fleets = [[Instance.of(f"h:{port + 1}", zone=zone) for port in range(400)] for zone in "ab"]
@@ -293,3 +298,83 @@ def test_the_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert default_folder() == Path("/home/x/.cache/sofa-registry")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert default_folder() == Path("/home/x/Library/Caches/sofa-registry")
+
+
+class TestSnapshots:
+    """The disk behind a Registry."""
+
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"memory://{uuid.uuid4().hex}?leaving=0&snapshot={tmp_path}/snapshots"
+
+    @staticmethod
+    def cut(url: str) -> None:
+        space(url.removeprefix("memory://").partition("?")[0]).partition()
+
+    @staticmethod
+    def live(url: str, tmp_path: Path) -> None:
+        """A life that ends with a snapshot of one instance of `a`, its publisher still there."""
+        with Registry(url) as consumer:
+            consumer.subscribe("a", lambda _: None)
+            eventually(lambda: len(list((tmp_path / "snapshots").glob("*.json"))) == 1)
+
+    def test_a_start_without_the_registry_begins_with_the_last_known_good(self, url: str, tmp_path: Path) -> None:
+        with Registry(url.partition("?")[0]) as provider:
+            provider.publish("a", "h:1")
+            self.live(url, tmp_path)
+            self.cut(url)
+            with Registry(url) as consumer:
+                view = consumer.lookup("a", timeout=1)
+                assert ([one.instance_id for one in view], view.stale) == (["h:1"], True)
+                seen: list[InstancesChange] = []
+                consumer.subscribe("a", seen.append, timeout=2)
+                assert [change.stale for change in seen] == [True]
+                assert 0 <= seen[0].instances.age < 30
+                with pytest.raises(Unavailable):
+                    consumer.lookup("never-seen", timeout=0.2)
+                space(url.removeprefix("memory://").partition("?")[0]).heal()
+                eventually(lambda: not consumer.lookup("a").stale)
+
+    def test_a_damaged_one_is_told_and_counts_as_none(self, url: str, tmp_path: Path) -> None:
+        with Registry(url.partition("?")[0]) as provider:
+            provider.publish("a", "h:1")
+            self.live(url, tmp_path)
+            self.cut(url)
+            for path in (tmp_path / "snapshots").glob("*.json"):
+                path.write_bytes(b"damaged")
+            failures: list[SnapshotFailed] = []
+            with Registry(url) as consumer:
+                consumer.events.on(SnapshotFailed, failures.append)
+                with pytest.raises(Unavailable):
+                    consumer.lookup("a", timeout=0.2)
+                eventually(lambda: failures)
+                assert "damaged" in failures[0].reason
+
+    def test_a_disk_that_fails_costs_an_event_and_nothing_else(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        failures: list[SnapshotFailed] = []
+        with Registry(f"memory://{uuid.uuid4().hex}?leaving=0&snapshot={tmp_path}/file/x") as registry:
+            registry.events.on(SnapshotFailed, failures.append)
+            registry.publish("a", "h:1")
+            seen: list[int] = []
+            registry.subscribe("a", lambda change: seen.append(len(change.instances)))
+            eventually(lambda: failures)
+            registry.publish("a", "h:2")
+            eventually(lambda: seen[-1] == 2)
+            assert failures[0].service == ServiceKey("a")
+
+    @pytest.mark.xfail(strict=True, reason="a watch waits for the disk before it starts")
+    def test_a_disk_that_hangs_does_not_keep_a_subscriber_from_the_registry(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gate = threading.Event()
+        monkeypatch.setattr(Disk, "load", lambda *_: gate.wait(10) and None)
+        self.cut(url)
+        with Registry(url) as consumer:
+            seen: list[InstancesChange] = []
+            consumer.subscribe("a", seen.append, required=False, timeout=0.5)
+            space(url.removeprefix("memory://").partition("?")[0]).heal()
+            try:
+                eventually(lambda: seen and not seen[-1].stale, 2)
+            finally:
+                gate.set()

@@ -65,8 +65,8 @@ def closed(verb):
 @pytest.fixture(params=["memory", "local"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "memory":
-        return f"memory://{uuid.uuid4().hex}"
-    return f"local://{tmp_path}/registry.db?lease=2s&snapshot=off"
+        return f"memory://{uuid.uuid4().hex}?leaving=20ms"
+    return f"local://{tmp_path}/registry.db?lease=2s&snapshot=off&leaving=20ms"
 
 
 def run(url: str, code: str, *, quiet: bool = True) -> None:

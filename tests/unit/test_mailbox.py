@@ -217,7 +217,6 @@ class TestThreads:
         eventually(lambda: seen == [1, 2])
         gate.set()
 
-    @pytest.mark.xfail(strict=True, reason="the mailbox stays awake")
     def test_threads_that_cannot_be_started_lose_no_change(self, failed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         place, courier, seen = Place("a"), ThreadCourier(), list[int]()
         start = threading.Thread.start

@@ -553,11 +553,23 @@ class TestPreload:
             assert change is not None
             assert len(change.added) == 2
             async with glass:
-                await glass.feed(snapshot("c", 1))
-                # A first view of the registry is its word: nothing is held.
-                assert (glass.ids(), glass.mirror.view().stale) == ("c", False)
+                await glass.feed(snapshot("abc", 1))
+                assert (glass.ids(), glass.mirror.view().stale, glass.mirror.view().protected) == ("abc", False, False)
                 glass.mirror.preload([one("x")], 1.0)
-                assert glass.ids() == "c"
+                assert glass.ids() == "abc"
+
+        asyncio.run(main())
+
+    def test_a_registry_that_came_back_empty_does_not_empty_a_saved_view_at_once(self) -> None:
+        async def main() -> None:
+            glass = Glass()
+            glass.mirror.preload([one("a"), one("b")], 120.0)
+            async with glass:
+                await glass.feed(snapshot("", 1))
+                assert (glass.ids(), glass.mirror.view().stale, glass.mirror.view().protected) == ("ab", False, True)
+                glass.backend.found = snapshot("", 1)
+                await glass.pass_by(11)
+                assert glass.ids() == ""
 
         asyncio.run(main())
 

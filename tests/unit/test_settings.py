@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sofa_registry_adapters.errors import (
     UnknownOption,
     UnknownScheme,
 )
+from sofa_registry_adapters.events import Event, Published
 from sofa_registry_adapters.settings import (
     DEFAULT_URL,
     FILE_VARIABLE,
@@ -34,6 +36,7 @@ from sofa_registry_adapters.settings import (
 )
 from sofa_registry_adapters.spi.hooks import hookimpl
 from sofa_registry_adapters.spi.options import Address, BackendType, Capabilities, Kind, Option, Target, Value
+from sofa_registry_adapters.testing.faults import eventually
 
 CANARY = "cAnArY-7f3"
 
@@ -388,6 +391,12 @@ class TestPrecedence:
         with pytest.raises(InvalidURL, match="twice"):
             Registry()
 
+    def test_a_plugin_that_the_file_names_has_to_be_there(self, place: Path) -> None:
+        (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://x"\nplugins = ["no-such-plugin"]\n')
+        assert find_settings().plugins == ("no-such-plugin",)
+        with pytest.raises(PluginError, match="no-such-plugin"):
+            Registry()
+
     def test_an_option_by_hand_wins_over_the_file(self, place: Path) -> None:
         (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://x"\n[registry.options]\nlease = "3s"\n')
         assert Registry(options={"lease": 4}).target.number("lease") == 4
@@ -402,7 +411,6 @@ class TestPrecedence:
             "[registry]\noptions = 1",
             "[registry]\nplugins = 'a'",
             "[other]\nx = 1",
-            "[registry]\nplugins = ['a']",
             "[registry.options]\nlease = 1979-05-27",
             "[registry.options]\nlease = [1]",
             "\x00",
@@ -470,3 +478,37 @@ class TestPlugins:
 
         with pytest.raises(PluginError, match="sofa_registry_backend"):
             Plugins([Misspelt()]).backend("toy")
+
+    def test_a_plugin_that_cannot_answer_takes_no_other_down(self) -> None:
+        class Broken:
+            @hookimpl
+            def sofa_registry_backends(self) -> list[BackendType]:
+                raise RuntimeError("not today")
+
+        plugins = Plugins([Broken(), Toys()])
+        assert plugins.backend("toy") is REMOTE
+        problems = {one.name: one.problem for one in plugins.known()}
+        assert "not today" in problems["Broken"]
+        assert problems["Toys"] == ""
+        with pytest.raises(UnknownScheme, match="not today"):
+            plugins.backend("other")
+
+    def test_a_plugin_of_a_later_version_is_refused(self) -> None:
+        class Later(Toys):
+            sofa_registry_spi = 10_000
+
+        with pytest.raises(PluginError, match="version 10000"):
+            Plugins([Later()]).backend("toy")
+
+    def test_listeners_of_plugins_that_were_given_hear_of_events(self) -> None:
+        seen: list[Published] = []
+
+        class Listener:
+            @hookimpl
+            def sofa_registry_listeners(self) -> list[tuple[type[Event], Callable[[Any], object]]]:
+                return [(Published, seen.append)]
+
+        assert Plugins().listeners() == []
+        with Registry(f"memory://{uuid.uuid4().hex}", plugins=[Listener()]) as registry:
+            registry.publish("a", "h:1")
+            eventually(lambda: len(seen) == 1)

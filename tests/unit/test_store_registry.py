@@ -475,7 +475,7 @@ class TestIdentity:
 
     def test_a_provider_that_reads_and_publishes_again_is_the_newer_one(self, name: str) -> None:
         with Registry(f"memory://{name}") as first, Registry(f"memory://{name}") as second:
-            first.publish("a", "h:1")
+            first.publish("a", Instance(host="h", port=1, started=1))
             second.publish("a", second.lookup("a")[0])
             assert second.lookup("a")[0].instance_id == "h:1"
 

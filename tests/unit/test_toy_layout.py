@@ -103,7 +103,7 @@ def opened(root: str) -> Iterator[Opener]:
     registries: list[Registry] = []
 
     def make(**options: Any) -> Registry:
-        given = {"snapshot": "off", "protection_hold": 0, **options}
+        given = {"snapshot": "off", "protection_hold": 0, "leaving": 0.05, **options}
         registry = Registry(f"{root}?layout=toy", options=given, plugins=[Plugin()]).open()
         registries.append(registry)
         return registry
@@ -206,7 +206,7 @@ def test_a_permanent_record_that_others_rely_on_stays(opened: Opener) -> None:
 
 def test_what_is_owned_goes_with_its_owner_and_what_is_permanent_stays() -> None:
     name = uuid.uuid4().hex
-    registry = Registry(f"memory://{name}?layout=toy", plugins=[Plugin()])
+    registry = Registry(f"memory://{name}?layout=toy&leaving=20ms", plugins=[Plugin()])
     registry.publish("a", "h:1", instance_id="x")
     space(name).expire_all()
     left = {entry.record.bucket[0] for entry in space(name)._places.read(Bucket((), deep=True))}
@@ -232,7 +232,7 @@ def test_the_newer_publisher_takes_over_whatever_services_the_record_has(opened:
 
 def test_a_record_deleted_behind_our_back_is_written_again() -> None:
     name = uuid.uuid4().hex
-    with Registry(f"memory://{name}?layout=toy", plugins=[Plugin()]) as registry:
+    with Registry(f"memory://{name}?layout=toy&leaving=20ms", plugins=[Plugin()]) as registry:
         several = [registry.publish(service, "h:1", instance_id="x") for service in "ab"]
         space(name).delete_behind(RecordKey(("apps",), "x"))
         eventually(lambda: ids(registry, "a") == ids(registry, "b") == ["x"])
@@ -242,7 +242,7 @@ def test_a_record_deleted_behind_our_back_is_written_again() -> None:
 def test_a_corrupt_record_in_the_shared_bucket_costs_itself_only() -> None:
     name = uuid.uuid4().hex
     rejected: list[RecordRejected] = []
-    with Registry(f"memory://{name}?layout=toy", plugins=[Plugin()]) as registry:
+    with Registry(f"memory://{name}?layout=toy&leaving=20ms", plugins=[Plugin()]) as registry:
         registry.events.on(RecordRejected, rejected.append)
         registry.publish("a", "h:1")
         with registry.watch("a") as watch:
