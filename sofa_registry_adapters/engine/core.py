@@ -254,7 +254,11 @@ class Engine:
         return ServiceView(service, instances, revision=found.revision if found else Revision())
 
     async def _lookup_on_disk(self, service: ServiceKey, error: RegistryError) -> ServiceView:
-        saved = await self._snapshots.load(service)
+        saved = None
+        # A disk that hangs is no reason to wait longer than for the registry.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SNAPSHOT_GRACE):
+                saved = await self._snapshots.load(service)
         if saved is None:
             raise error
         confirmed = self._clock.monotonic() - self._snapshots.age(saved)
@@ -286,22 +290,22 @@ class Engine:
         return mirror
 
     async def _start_mirror(self, mirror: Mirror) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SNAPSHOT_GRACE):
-                await self._keeper.ready.wait()
-        if not self._keeper.ready.is_set():
-            await self._preload(mirror)
+        """Follow as soon as the registry is there; what is on disk is served only if that takes a moment."""
+        preloading = asyncio.create_task(self._preload(mirror))
+        try:
             await self._keeper.ready.wait()
-        mirror.start()
+            mirror.start()
+            await preloading
+        finally:
+            await stop_tasks(preloading)
+
+    async def _preload(self, mirror: Mirror) -> None:
         failed = asyncio.create_task(mirror.failed.wait())
         known = asyncio.create_task(mirror.known.wait())
         try:
             await asyncio.wait((failed, known), timeout=SNAPSHOT_GRACE, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await stop_tasks(failed, known)
-        await self._preload(mirror)
-
-    async def _preload(self, mirror: Mirror) -> None:
         if mirror.known.is_set():
             return
         saved = await self._snapshots.load(mirror.service)

@@ -19,12 +19,14 @@ _TRIM_EVERY = 2_000
 _AFTER_SLASH = "0"
 
 _PUT = (
-    "INSERT INTO records (bucket, name, value, owner, revision) VALUES (?1, ?2, ?3, ?4, ?5)"
-    " ON CONFLICT (bucket, name) DO UPDATE SET value = ?3, revision = ?5 WHERE owner IS ?4"
+    "INSERT INTO records (bucket, name, value, owner, revision) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (bucket, name) DO UPDATE SET value = excluded.value, revision = excluded.revision"
+    " WHERE records.owner IS excluded.owner"
 )
 _REPLACE = (
-    "INSERT INTO records (bucket, name, value, owner, revision) VALUES (?1, ?2, ?3, ?4, ?5)"
-    " ON CONFLICT (bucket, name) DO UPDATE SET value = ?3, owner = ?4, revision = ?5"
+    "INSERT INTO records (bucket, name, value, owner, revision) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (bucket, name) DO UPDATE SET value = excluded.value, owner = excluded.owner,"
+    " revision = excluded.revision"
 )
 _FIND = "SELECT bucket, name, value, owner, revision FROM records WHERE bucket = ? AND name = ?"
 
@@ -284,6 +286,12 @@ def owner_of(connection: sqlite3.Connection, name: str) -> Owner | None:
     """One owner; None if there is none of that name."""
     row = connection.execute("SELECT id, boot, expires FROM owners WHERE id = ?", (name,)).fetchone()
     return None if row is None else Owner(*row)
+
+
+def holder(connection: sqlite3.Connection, names: Names, key: RecordKey) -> str | None:
+    """Who owns the record; None for a permanent one, and where there is none."""
+    row = connection.execute(_FIND, names.row(key)).fetchone()
+    return None if row is None or row[3] is None else str(row[3])
 
 
 def orphans(connection: sqlite3.Connection) -> list[str]:
