@@ -324,10 +324,10 @@ class TestSnapshots:
             self.live(url, tmp_path)
             self.cut(url)
             with Registry(url) as consumer:
-                view = consumer.lookup("a", timeout=1)
+                view = consumer.lookup("a", timeout=0.3)
                 assert ([one.instance_id for one in view], view.stale) == (["h:1"], True)
                 seen: list[InstancesChange] = []
-                consumer.subscribe("a", seen.append, timeout=2)
+                consumer.subscribe("a", seen.append, timeout=1)
                 assert [change.stale for change in seen] == [True]
                 assert 0 <= seen[0].instances.age < 30
                 with pytest.raises(Unavailable):

@@ -171,7 +171,7 @@ def test_a_child_that_publishes_has_its_own(url: str) -> None:
             registry.close()
             closed(lambda: registry.lookup("a"))
 
-        for _ in range(3):
+        for _ in range(2):
             fork(child)
         assert ids(registry) == ["h:1"]
         registration.update(weight=3)
@@ -296,7 +296,7 @@ def test_forks_in_the_midst_of_changes_never_hang(url: str) -> None:
             assert "h:1" in [one.instance_id for one in registry.lookup("a")] or url.startswith("memory")
             registry.close()
 
-        for _ in range(12):
+        for _ in range(8):
             fork(child)
         stop.set()
         thread.join(5)
