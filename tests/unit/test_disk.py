@@ -363,7 +363,6 @@ class TestSnapshots:
             eventually(lambda: seen[-1] == 2)
             assert failures[0].service == ServiceKey("a")
 
-    @pytest.mark.xfail(strict=True, reason="a watch waits for the disk before it starts")
     def test_a_disk_that_hangs_does_not_keep_a_subscriber_from_the_registry(
         self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
