@@ -6,21 +6,40 @@ With ``--check`` nothing is written; the exit code says whether everything is fr
 from __future__ import annotations
 
 import inspect
+import re
 import sys
-from collections.abc import Iterable, Sequence
+import typing
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sofa_registry_adapters import errors
+from sofa_registry_adapters import advertise, errors, settings
+from sofa_registry_adapters.cli import app as application
 from sofa_registry_adapters.cli import reference
-from sofa_registry_adapters.settings import SHARED_OPTIONS
-from sofa_registry_adapters.spi.options import BackendType, Capabilities
+from sofa_registry_adapters.model import events
+from sofa_registry_adapters.spi import hooks
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-OPTIONS = ROOT / "docs" / "reference" / "options.md"
-ERRORS = ROOT / "docs" / "reference" / "errors.md"
-EXAMPLE = ROOT / "docs" / "examples" / "hello.py"
+OPTIONS = DOCS / "reference" / "options.md"
+ERRORS = DOCS / "reference" / "errors.md"
+URLS = DOCS / "reference" / "url.md"
+HOOKS = DOCS / "reference" / "hooks.md"
+EVENTS = DOCS / "reference" / "events.md"
+COMMANDS = DOCS / "reference" / "cli.md"
+GUARANTEES = DOCS / "explanation" / "guarantees.md"
+EXAMPLE = DOCS / "examples" / "hello.py"
+PLUGIN = DOCS / "examples" / "alarm.py"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
+URL_EXAMPLES = (
+    "memory://orders",
+    "local://",
+    "local:///var/lib/sofa/registry.db",
+    "redis://user:p%40ss@registry.example/1?lease=5s&namespace=shop",
+    "rediss://[2001:db8::7]:6380?ca=/etc/ssl/registry.pem",
+    "zookeeper://zk1.example,zk2.example,zk3.example:2182/sofa",
+)
 
 
 def prose(text: str) -> str:
@@ -40,9 +59,14 @@ def ours() -> list[BackendType]:
     return [one for one in reference.backends() if reference.is_ours(one)]
 
 
+def schemes(backend: BackendType) -> str:
+    """The backend as a heading names it."""
+    return ", ".join(f"`{scheme}://`" for scheme in backend.schemes)
+
+
 def capability_table() -> str:
     """The backends and what they can do."""
-    titles = ("", *(", ".join(f"`{scheme}://`" for scheme in one.schemes) for one in ours()))
+    titles = ("", *(schemes(one) for one in ours()))
     rows = [reference.backend_row(one) for one in ours()]
     return table(titles, zip(reference.BACKEND_TITLES[1:], *(row[1:] for row in rows), strict=True))
 
@@ -52,7 +76,7 @@ def between(text: str, name: str, content: str) -> str:
     head, opening, rest = text.partition(f"<!-- generated: {name} -->\n")
     _, closing, tail = rest.partition("<!-- end -->")
     if not opening or not closing:
-        raise SystemExit(f"README.md has no markers for {name!r}")
+        raise SystemExit(f"a page has no markers for {name!r}")
     return f"{head}{opening}{content}{closing}{tail}"
 
 
@@ -64,29 +88,47 @@ def readme() -> str:
 
 def options_page() -> str:
     """The reference of all options."""
-    shared = table(reference.OPTION_TITLES, (reference.option_row(one) for one in SHARED_OPTIONS))
+    shared = table(reference.OPTION_TITLES, (named(reference.option_row(one)) for one in settings.SHARED_OPTIONS))
     return (
-        f"# Options\n\n{NOTICE}"
+        f"# Options and capabilities\n\n{NOTICE}"
         "An option stands in the URL (`redis://127.0.0.1:6379?lease=5s`), in the section `[registry.options]` of "
         "`sofa-registry.toml`, or in `Registry(options={…})`. The same option with two values is an error, and so is "
         "an unknown one.\n\n"
         "Seconds take a unit: `250ms`, `5s`, `2m`, `1h`; without one they are seconds. Bytes take `k` and `M` (1024 and "
         "1024²). A flag is yes, no, true, false, on, off, 1 or 0.\n\n"
         f"## Of every backend\n\n{shared}\n{''.join(_backend_section(one) for one in ours())}"
-        f"## What the capabilities mean\n\n{inspect.cleandoc(Capabilities.__doc__ or '')}\n"
+        f"## What the capabilities mean\n\n{capability_meanings()}\n## Who can do what\n\n{capability_matrix()}"
     )
 
 
+def named(row: Sequence[str]) -> tuple[str, ...]:
+    """A row whose first cell is code."""
+    return (f"`{row[0]}`", *row[1:])
+
+
 def _backend_section(backend: BackendType) -> str:
-    options = table(reference.OPTION_TITLES, reference.own_options(backend))
-    capabilities = table(("capability", "value"), reference.capability_rows(backend))
+    options = table(reference.OPTION_TITLES, (named(row) for row in reference.own_options(backend)))
     summary = prose(backend.summary[:1].upper() + backend.summary[1:])
     considerations = prose(" ".join(backend.considerations.split()))
     install = f"Install: `pip install 'sofa-registry-adapters[{backend.extra}]'`\n\n" if backend.extra else ""
     return (
         f"## {', '.join(f'{scheme}://' for scheme in backend.schemes)}\n\n{summary}.\n\n"
-        f"```\n{backend.grammar}\n```\n\n{install}{considerations}\n\n{options}\n{capabilities}\n"
+        f"```\n{backend.grammar}\n```\n\n{install}{considerations}\n\n{options}\n"
     )
+
+
+def capability_meanings() -> str:
+    """What each capability says, from the docstring of `Capabilities`."""
+    text = " ".join(inspect.cleandoc(Capabilities.__doc__ or "").partition("\n\n")[2].split())
+    entries = re.split(r"(?=``\w+``: )", text)
+    return "".join(f"- {entry.strip()}\n" for entry in entries if entry.strip())
+
+
+def capability_matrix() -> str:
+    """Every declared capability of every backend."""
+    columns = [dict(reference.capability_rows(one)) for one in ours()]
+    rows = ((f"`{name}`", *(column[name] for column in columns)) for name in columns[0])
+    return table(("capability", *(schemes(one) for one in ours())), rows)
 
 
 def errors_page() -> str:
@@ -105,18 +147,208 @@ def errors_page() -> str:
     )
 
 
+def url_page() -> str:
+    """The reference of the URL, the file and the variables."""
+    head, _, grammar = (settings.__doc__ or "").partition("::\n")
+    form, _, rules = inspect.cleandoc(grammar).strip().partition("\n\n")
+    forms = ((schemes(one), f"`{one.grammar}`", str(one.default_port or "")) for one in ours())
+    return (
+        f"# URL, file and environment\n\n{NOTICE}{head.strip()}\n\n```\n{form.strip()}\n```\n\n{rules}\n\n"
+        "What stands before `@` is cut at the first `:`. Write `/` as `%2F`, `?` as `%3F`, `@` as `%40` and `:` as `%3A` in "
+        "a user name or a password. An IPv6 host has brackets. Options: [the tables](options.md).\n\n"
+        f"## Forms\n\n{table(('backend', 'form', 'port'), forms)}\n"
+        f"## Examples, as they are read\n\n"
+        f"{table(('URL', 'servers', 'path', 'user', 'options given', 'in messages'), _url_rows())}\n"
+        "## Where the URL comes from\n\nThe first of these that there is:\n\n"
+        f"1. the argument: `Registry(url)`, or `--url`\n2. the variable `{settings.URL_VARIABLE}`\n"
+        f"3. the file `{settings.FILE_NAME}` in the working directory, or the one that `{settings.FILE_VARIABLE}` names\n"
+        f"4. `{settings.DEFAULT_URL}`\n\nThe file is read only where it decides the URL; a key that is not in this list is "
+        f"an error:\n\n```toml\n{_file_example()}```\n\n## Variables\n\n{table(('variable', 'meaning'), _variables())}"
+    )
+
+
+def _url_rows() -> Iterator[tuple[str, ...]]:
+    for url in URL_EXAMPLES:
+        target = settings.parse_target(url, reference.backend_named(url))
+        given = {pair.partition("=")[0] for pair in url.partition("?")[2].split("&")}
+        shown = ", ".join(f"{name} {reference.value_text(target.options[name])}" for name in sorted(given) if name)
+        servers = ", ".join(f"{one.host} {one.port}" for one in target.addresses)
+        yield f"`{url}`", servers, target.path, target.username, shown, f"`{target}`"
+
+
+def _file_example() -> str:
+    return (
+        '[registry]\nurl = "redis://registry.example:6379/0"\nplugins = ["alarm"]    # installed plug-ins whose listeners '
+        'act\n\n[registry.options]\nnamespace = "shop"\nlease = "5s"\n'
+    )
+
+
+def _variables() -> tuple[tuple[str, str], ...]:
+    return (
+        (f"`{settings.URL_VARIABLE}`", "where the registry is, if the program does not say"),
+        (f"`{settings.FILE_VARIABLE}`", f"the file to read instead of `{settings.FILE_NAME}`"),
+        (f"`{advertise.VARIABLE}`", "the host that `publish(service, port=…)` publishes: for containers and NAT"),
+        (f"`{application.TRACEBACK_VARIABLE}`", "set: the command line shows where a defect happened"),
+    )
+
+
+def hooks_page() -> str:
+    """The reference of the extension points."""
+    doc = inspect.cleandoc(hooks.__doc__ or "").replace("``", "`")
+    sections = "".join(
+        f"## {name}\n\n```\n{name}() -> {inspect.signature(function).return_annotation}\n```\n\n"
+        f"{inspect.cleandoc(function.__doc__ or '')}\n\n"
+        for name, function in hook_functions()
+    )
+    return (
+        f"# Hooks\n\n{NOTICE}{doc}\n\n{sections}"
+        f"## A plug-in, whole\n\nA module with a listener, in `alarm.py`:\n\n"
+        f"```python\n{PLUGIN.read_text(encoding='utf-8')}```\n\n"
+        "By hand it is used as `Registry(plugins=[alarm])`. Installed, its distribution says\n\n"
+        f'```toml\n[project.entry-points.{hooks.PROJECT}]\nalarm = "alarm"\n```\n\n'
+        'and the application names it, with `plugins = ["alarm"]` in `sofa-registry.toml` or `Registry(plugins=["alarm"])`.\n'
+    )
+
+
+def hook_functions() -> list[tuple[str, typing.Any]]:
+    """The extension points, in the order of the module."""
+    return [(name, found) for name, found in vars(hooks).items() if hasattr(found, f"{hooks.PROJECT}_spec")]
+
+
+def events_page() -> str:
+    """The reference of the events."""
+    return (
+        f"# Events\n\n{NOTICE}{inspect.cleandoc(events.__doc__ or '')} Import them from `sofa_registry_adapters.events`.\n\n"
+        "```python\nfrom sofa_registry_adapters import Registry\n"
+        "from sofa_registry_adapters.events import Event, RegistrationLost\n\n"
+        'with Registry("memory://") as registry:\n'
+        "    registry.events.on(RegistrationLost, lambda lost: print(lost.service, lost.reason))\n"
+        "    everything = registry.events.on(Event, print)\n    everything.close()\n```\n\n"
+        "A listener gets the events of its class and of the classes below it, one at a time and in order. Up to 1 000 wait "
+        "for a slow one; then the oldest are dropped and counted in `dropped` of what `on` returned. On a `Registry` it "
+        "runs on a thread of ours, on an `AsyncRegistry` on the event loop that called `on`, where it may be async.\n\n"
+        f"{''.join(_event_section(one) for one in event_classes())}"
+    ).rstrip("\n") + "\n"
+
+
+def event_classes() -> list[type[events.Event]]:
+    """Every event, in the order of the module."""
+    return [one for one in vars(events).values() if inspect.isclass(one) and issubclass(one, events.Event)]
+
+
+def _event_section(event: type[events.Event]) -> str:
+    fields = typing.get_type_hints(event)
+    rows = [(f"`{name}`", f"`{_type_text(fields[name])}`") for name in event.__struct_fields__]
+    text = inspect.cleandoc(event.__doc__ or "").replace("``", "`")
+    return f"## {event.__name__}\n\n{text}\n\n" + (f"{table(('field', 'type'), rows)}\n" if rows else "")
+
+
+def _type_text(annotation: object) -> str:
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", inspect.formatannotation(annotation))
+
+
+def commands_page() -> str:
+    """The reference of the command line, from the program itself."""
+    import typer
+
+    program: typing.Any = typer.main.get_command(application.app)
+    sections = "".join(_command_section(name, one) for name, one in sorted(program.commands.items()))
+    return (
+        f"# Command line\n\n{NOTICE}`pip install 'sofa-registry-adapters[cli]'` brings `{application.PROGRAM}`; "
+        f"`python -m sofa_registry_adapters.cli` is the same. {program.help}\n\n"
+        f"```\n{application.PROGRAM} [--url URL] COMMAND …\n```\n\n{_parameters(program)}"
+        "Exit codes: 0 done, 1 trouble with the registry, 2 wrong usage, 130 interrupted. What was asked for goes to "
+        "standard output, messages to standard error. `--json` prints the same values for programs.\n\n"
+        f"{sections}".rstrip("\n")
+        + "\n"
+    )
+
+
+def _command_section(name: str, command: typing.Any) -> str:
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    usage = "".join(
+        f" {'' if one.required else '['}{one.metavar or one.name.upper()}{'…' if one.nargs == -1 else ''}"
+        f"{'' if one.required else ']'}"
+        for one in arguments
+    )
+    text = " ".join((command.help or "").split())
+    return f"## {name}\n\n{text}\n\n```\n{application.PROGRAM} {name}{usage} [OPTIONS]\n```\n\n{_parameters(command)}"
+
+
+def _parameters(command: typing.Any) -> str:
+    rows = []
+    for one in command.params:
+        if "--help" in one.opts:
+            continue
+        option = one.param_type_name == "option"
+        shown = ", ".join(one.opts) if option else one.metavar or one.name.upper()
+        value = one.metavar if option and one.metavar and not one.is_flag else ""
+        default = (
+            "" if one.default is None or one.is_flag or callable(one.default) else str(one.default).removesuffix(".0")
+        )
+        rows.append((f"`{' '.join(filter(None, (shown, value)))}`", default, " ".join((one.help or "").split())))
+    return f"{table(('', 'default', 'meaning'), rows)}\n" if rows else ""
+
+
+def guarantees_page() -> str:
+    """The page about guarantees with its table of bounds."""
+    return between(GUARANTEES.read_text(encoding="utf-8"), "bounds", bounds_table())
+
+
+def bounds_table() -> str:
+    """In how many seconds, backend by backend, with the options as they are by default."""
+    columns = [_bounds(one) for one in ours()]
+    return table(
+        ("", *(schemes(one) for one in ours())),
+        ((name, *(column[name] for column in columns)) for name in columns[0]),
+    )
+
+
+def _bounds(backend: BackendType) -> dict[str, str]:
+    can, options = backend.capabilities, settings.table_of(backend)
+    term = options.get("lease") or options.get("session_timeout")
+    lease = float(str(term.default)) if term is not None else 0.0
+    hung = can.notices_death_within + lease
+    killed = can.notices_death_within if can.notices_death_at_once else hung
+    return {
+        "lease, by default": f"`{term.name}` {lease:g} s" if term is not None else "none",
+        "killed publisher gone within": f"{killed:g} s" if can.lease else "never by itself",
+        "hung publisher gone within": f"{hung:g} s" if can.lease else "never by itself",
+        "lost record noticed within": f"{can.detects_loss_within:g} s",
+        "withdrawal marked for": f"{_default(options, 'leaving')} s" if can.announces_withdrawal else "not at all",
+        "hold": f"{_default(options, 'protection_hold')} s",
+        "consumers are told": "of each change" if can.push else f"each {_default(options, 'poll')} s",
+        "outlives a restart of the server": "yes" if can.persistent else "no",
+        "largest record": f"{can.max_value_bytes:,} bytes".replace(",", " "),
+    }
+
+
+def _default(options: dict[str, Option], name: str) -> str:
+    return reference.value_text(options[name].default)
+
+
 def pages() -> dict[Path, str]:
     """Every generated file and what it should say."""
-    return {README: readme(), OPTIONS: options_page(), ERRORS: errors_page()}
+    return {
+        README: readme(),
+        OPTIONS: options_page(),
+        ERRORS: errors_page(),
+        URLS: url_page(),
+        HOOKS: hooks_page(),
+        EVENTS: events_page(),
+        COMMANDS: commands_page(),
+        GUARANTEES: guarantees_page(),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write, or check; the exit code."""
-    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    wanted = pages()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         print(f"{path.relative_to(ROOT)} {'is stale' if '--check' in arguments else 'written'}")
         if "--check" not in arguments:
-            path.write_text(pages()[path], encoding="utf-8")
+            path.write_text(wanted[path], encoding="utf-8")
     return 1 if stale and "--check" in arguments else 0
 
 
