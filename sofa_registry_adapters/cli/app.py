@@ -206,6 +206,41 @@ def demo(
     raise typer.Exit(story.demo(_where(url, context), timeout, lease))
 
 
+@app.command()
+def doctor(
+    context: typer.Context,
+    *,
+    service: Annotated[
+        list[str] | None,
+        typer.Option(help="Look at this service only; may be given several times.", metavar="SERVICE"),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Connect to the address of each instance, too.", metavar="")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Remove what is provably dead, after showing it.", metavar="")
+    ] = False,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --fix: a record without an owner, to be removed if nothing listens where it points to.",
+            metavar="SERVICE/RECORD",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fix: do not ask.", metavar="")] = False,
+    url: Url = None,
+    timeout: Timeout = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a registry, in the order in which it has to be put right."""
+    from sofa_registry_adapters.cli.doctor import command
+    from sofa_registry_adapters.cli.doctor.examination import Wish
+
+    wish = Wish(_where(url, context), probe=probe, timeout=timeout)
+    fixing = command.Fixing(fix, yes, record or ())
+    raise typer.Exit(command.doctor(wish, service or (), fixing, as_json=as_json))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the exit code."""
     # What the library logs, the commands say in their own words.

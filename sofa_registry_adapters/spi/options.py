@@ -85,7 +85,8 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     ``load`` returns a function that makes the backend for a target: a `RegistryBackend`, or a `RecordStore` when
     ``store`` is true; only ``load`` may import the client library. ``defaults`` overrides the
     defaults of options that all backends share. ``grammar`` is the URL's form, ``considerations`` the
-    product's limits in plain words, ``extra`` the name of the installation extra.
+    product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS;
+    files for it are named by the options ``ca``, ``cert`` and ``key``.
     """
 
     schemes: tuple[str, ...]
@@ -102,6 +103,7 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     default_port: int = 0
     needs_host: bool = True
     check: Callable[[Target], None] | None = None
+    tls: tuple[str, ...] = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

@@ -249,6 +249,16 @@ class Session:
 
         return self._reader.read(read)
 
+    def dead(self, keys: Sequence[RecordKey]) -> Sequence[RecordKey]:
+        """Records whose owner's process has ended. One that hangs may come back, whatever its lease says."""
+
+        def look(connection: sqlite3.Connection) -> list[tuple[RecordKey, str, owners.Owner | None]]:
+            held = ((key, records.holder(connection, self._names, key)) for key in keys)
+            return [(key, name, records.owner_of(connection, name)) for key, name in held if name is not None]
+
+        found = self._reader.read(look)
+        return [key for key, _, owner in found if owner is None or self._vigil.is_gone(owner)]
+
     def snapshot(self, bucket: Bucket) -> StoreSnapshot:
         """All of a bucket."""
         snapshot = self.read(bucket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
@@ -16,6 +17,7 @@ from sofa_registry_adapters.backends.local.session import Session
 from sofa_registry_adapters.errors import Closed, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -71,10 +73,11 @@ class _Opening:
             self._reader.stop()
 
 
-class LocalStore(RecordStore, ConditionalStore, ListableStore):
+class LocalStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
     """A store in the file that the target names."""
 
     capabilities: ClassVar[Capabilities] = BACKEND.capabilities
+    proof: ClassVar[str] = "when its process has ended; one that only hangs may come back"
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.lease = _seconds(target, LEASE.name, float(LEASE.default or 0))
@@ -151,6 +154,14 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore):
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         opening = self._enter("buckets")
         return await opening.read(opening.session.buckets, parent)
+
+    async def diagnose(self, probe: RecordKey) -> Diagnosis:
+        self._enter("diagnose")
+        return Diagnosis(server=f"SQLite {sqlite3.sqlite_version}")
+
+    async def dead(self, keys: Sequence[RecordKey]) -> Collection[RecordKey]:
+        opening = self._enter("dead")
+        return await opening.read(opening.session.dead, keys)
 
     def _enter(self, verb: str) -> _Opening:
         opening = self._opening

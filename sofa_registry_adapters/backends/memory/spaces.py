@@ -110,6 +110,11 @@ class Space:
         with self._change():
             return self._places.get(key)
 
+    def is_orphan(self, key: RecordKey) -> bool:
+        """Whether the owner of the record at ``key`` is not in this space any more."""
+        entry = self.peek(key)
+        return entry is not None and entry.owner is not None and entry.owner not in self._sessions
+
     # What a store asks for.
 
     def enroll(self) -> str:

@@ -13,6 +13,7 @@ from sofa_registry_adapters.backends.memory.spaces import CAPABILITIES, Space, V
 from sofa_registry_adapters.errors import Closed, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -26,10 +27,11 @@ from sofa_registry_adapters.spi.store import (
 )
 
 
-class MemoryStore(RecordStore, ConditionalStore, ListableStore):
+class MemoryStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
     """A store on the space that the target names; ``space`` has the faults."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    proof: ClassVar[str] = "when it was closed, or its lease is over"
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.space: Space = space(target.path.strip("/"), target.text("namespace"))
@@ -89,6 +91,12 @@ class MemoryStore(RecordStore, ConditionalStore, ListableStore):
 
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         return self.space.buckets(await self._enter("buckets"), parent)
+
+    async def diagnose(self, probe: RecordKey) -> Diagnosis:
+        return Diagnosis()
+
+    async def dead(self, keys: Sequence[RecordKey]) -> Collection[RecordKey]:
+        return [key for key in keys if self.space.is_orphan(key)]
 
     async def _enter(self, verb: Verb) -> Session:
         if self._session is None:

@@ -120,5 +120,6 @@ BACKEND = BackendType(
     extra="redis",
     libraries=("redis",),
     default_port=6379,
+    tls=("rediss",),
     check=_check,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from sofa_registry_adapters.backends.redis import CAPABILITIES
+from sofa_registry_adapters.backends.redis import CAPABILITIES, diagnosing
 from sofa_registry_adapters.backends.redis.connecting import Connector
 from sofa_registry_adapters.backends.redis.keys import Path, encode
 from sofa_registry_adapters.backends.redis.renewing import Renewal
@@ -17,6 +17,7 @@ from sofa_registry_adapters.backends.redis.wire import Position
 from sofa_registry_adapters.errors import Closed, Conflict, RegistryError, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -34,10 +35,11 @@ CHUNK_BYTES = 1_000_000
 """In one script call, so that it keeps the server from others for a few milliseconds only."""
 
 
-class RedisStore(RecordStore, ConditionalStore, ListableStore):
+class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
     """See the module, and `BACKEND` for the options."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    proof: ClassVar[str] = "when it has no lease, or one that is over, by the server's clock"
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.lease = target.number("lease")
@@ -201,6 +203,12 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore):
         states = list(zip(paths, await session.look(paths), strict=True))
         await session.tidy([path for path, state in states if not state.records])
         return list(dict.fromkeys(path[len(parent)] for path, state in states if state.records))
+
+    async def diagnose(self, probe: RecordKey) -> Diagnosis:
+        return await diagnosing.diagnose(self._opened())
+
+    async def dead(self, keys: Sequence[RecordKey]) -> Collection[RecordKey]:
+        return await diagnosing.dead(self._opened(), keys)
 
     def _opened(self) -> Session:
         if self._session is None:

@@ -90,6 +90,12 @@ def stored(path: Path, name: bytes, raw: bytes, me: str) -> Stored:
     return Stored(record, decode(revision), "mine" if owner == me.encode() else "other")
 
 
+def owner_of(raw: bytes) -> bytes | None:
+    """The owner in a record; None for a permanent one and for one that somebody else wrote by hand."""
+    owner, *rest = raw.split(_SEPARATOR, 2)
+    return owner if len(rest) == 2 and owner != _NOBODY else None
+
+
 def parse_message(data: bytes) -> Message:
     """Read a message. Raises `Malformed`."""
     try:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from sofa_registry_adapters.backends.zookeeper import CAPABILITIES, wire
+from sofa_registry_adapters.backends.zookeeper import CAPABILITIES, diagnosing, wire
 from sofa_registry_adapters.backends.zookeeper.ledger import Ledger
 from sofa_registry_adapters.backends.zookeeper.paths import Tree
 from sofa_registry_adapters.backends.zookeeper.reading import Reader
@@ -18,6 +18,7 @@ from sofa_registry_adapters.backends.zookeeper.writing import Writer
 from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -45,10 +46,11 @@ GRACE = 0.5
 """Seconds that `close` waits for the server's answer, and once more for the end of the connection."""
 
 
-class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
+class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
     """One owner: a session, and further ones when the paths of its records outgrow it."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    proof: ClassVar[str] = "never: the servers remove what a session owns when it ends, so what is there may be alive"
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.lease = target.number("session_timeout")
@@ -305,6 +307,13 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore):
             self._ledger.settle(holdings[path] for path, _ in batch)
         if not holdings:
             self._ledger.doubted.clear()
+
+    async def diagnose(self, probe: RecordKey) -> Diagnosis:
+        return await diagnosing.diagnose(await self._reached(), self._target, self._tree.record(probe))
+
+    async def dead(self, keys: Sequence[RecordKey]) -> Collection[RecordKey]:
+        # The servers remove the nodes of a session when it ends: one that is there has a session that may live.
+        return ()
 
     # Reading.
 
