@@ -10,11 +10,13 @@ end of the run says where each server came from, or how to get it.
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from typing import NoReturn, Protocol
 
 import pytest
 
+from sofa_registry_adapters.testing.applicability import reason_of
 from sofa_registry_adapters.testing.services import (
     PRODUCTS,
     Service,
@@ -22,6 +24,8 @@ from sofa_registry_adapters.testing.services import (
     ServiceUnavailable,
     find_service,
 )
+
+ABSENT = "not applicable"
 
 
 class OwnService(Protocol):
@@ -96,8 +100,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ATTENDANCE] = Attendance(names)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
+    """Count what a product declares absent apart from what was skipped for want of something."""
+    return None if reason_of(report) is None else (ABSENT, "n", "NOT APPLICABLE")
+
+
+def _tell_absent(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.stats.get(ABSENT, [])
+    if not reports:
+        return
+    counted = Counter((report.nodeid.partition("::")[0], reason_of(report)) for report in reports)
+    terminalreporter.section("not applicable: declared absent")
+    for (place, reason), count in sorted(counted.items(), key=str):
+        terminalreporter.line(f"{count:>3}  {place}: {reason}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say for each server where it came from, or how to get it."""
+    """Say what is not applicable and why, and for each server where it came from, or how to get it."""
+    _tell_absent(terminalreporter)
     attendance = config.stash[_ATTENDANCE]
     if not attendance.found:
         return

@@ -7,8 +7,6 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple, TypeVar
 
-import pytest
-
 from sofa_registry_adapters.errors import RegistryError
 from sofa_registry_adapters.spi.options import Capabilities
 from sofa_registry_adapters.spi.store import (
@@ -22,6 +20,7 @@ from sofa_registry_adapters.spi.store import (
     StorePatch,
     StoreSnapshot,
 )
+from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.faults.waiting import eventually_async
 
 STEP_SECONDS = 5.0
@@ -198,7 +197,7 @@ async def close_iterator(messages: AsyncIterator[object]) -> None:
 def need(capabilities: Capabilities, name: str) -> None:
     """Skip the test where the capability is declared absent; another test checks that it is."""
     if not getattr(capabilities, name):
-        pytest.skip(f"the store declares {name}=False")
+        not_applicable(f"the store declares {name}=False")
 
 
 def conditional(store: RecordStore) -> ConditionalStore:

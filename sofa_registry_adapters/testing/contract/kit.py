@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import pytest
 
 import sofa_registry_adapters
 from sofa_registry_adapters.engine.plugins import Plugins
@@ -20,6 +19,7 @@ from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
 from sofa_registry_adapters.settings import scheme_of, table_of
 from sofa_registry_adapters.spi.options import Capabilities, Value
+from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.breaking import Faults
 from sofa_registry_adapters.testing.contract.clients import Application, Client, FaceName, Recorder
 from sofa_registry_adapters.testing.faults import PythonProcess, eventually, python_process
@@ -133,16 +133,16 @@ class Registries:
 def needs_processes(registries: Registries) -> None:
     """Skip the test where other processes cannot see the registry."""
     if not registries.capabilities.shared:
-        pytest.skip("the registry declares shared=False: another process cannot see it")
+        not_applicable("the registry declares shared=False: another process cannot see it")
 
 
 def able(faults: Faults | None, *abilities: str) -> Faults:
     """The faults, if they have these abilities; otherwise the test is skipped with that reason."""
     if faults is None:
-        pytest.skip(f"the fixture faults is None: nothing here can {', '.join(abilities)}")
+        not_applicable(f"the fixture faults is None: nothing here can {', '.join(abilities)}")
     missing = [one for one in abilities if one not in faults.abilities]
     if missing:
-        pytest.skip(f"the fixture faults has no ability {', '.join(missing)}")
+        not_applicable(f"the fixture faults has no ability {', '.join(missing)}")
     return faults
 
 

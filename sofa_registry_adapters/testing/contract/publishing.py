@@ -19,6 +19,7 @@ from sofa_registry_adapters.errors import (
 from sofa_registry_adapters.model.events import Published as PublishedEvent
 from sofa_registry_adapters.model.events import Withdrawn
 from sofa_registry_adapters.model.instance import Extra, Instance, Metadata
+from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.clients import FaceName, Recorder
 from sofa_registry_adapters.testing.contract.kit import ECHO, STEP, Registries, takes
 from sofa_registry_adapters.testing.faults import eventually
@@ -118,7 +119,7 @@ class PublishingContract:
     def test_06_withdrawal_is_told_before_it_is_done(self, registries: Registries, face: FaceName) -> None:
         """Views drop a leaving instance at once, though its record stays for the leaving time."""
         if not registries.capabilities.announces_withdrawal:
-            pytest.skip("the registry declares announces_withdrawal=False")
+            not_applicable("the registry declares announces_withdrawal=False")
         publisher, consumer = registries.open(face, leaving=1.2), registries.open(face)
         published, recorder = publisher.publish(ECHO, "10.0.0.1:1"), Recorder()
         consumer.subscribe(ECHO, recorder)
@@ -135,7 +136,7 @@ class PublishingContract:
     def test_06_withdrawal_is_known_at_once(self, registries: Registries, face: FaceName) -> None:
         """Consumers know of the withdrawal of a sole provider within 200 ms."""
         if not registries.capabilities.push:
-            pytest.skip("the registry declares push=False")
+            not_applicable("the registry declares push=False")
         publisher, consumer, taken = registries.open(face), registries.open(face), []
         recorder = Recorder()
         consumer.subscribe(ECHO, recorder)
@@ -232,7 +233,7 @@ class PublishingContract:
     def test_10_services(self, registries: Registries, face: FaceName) -> None:
         """Services are listed, sorted, for as long as they have an instance; an unknown one is empty."""
         if not registries.capabilities.list_services:
-            pytest.skip("the registry declares list_services=False")
+            not_applicable("the registry declares list_services=False")
         publisher, consumer = registries.open(face), registries.open(face)
         assert list(consumer.services()) == []
         published = [publisher.publish(name, "10.0.0.1:1") for name in ("b:1.0:g", "a", "a:2.0")]

@@ -16,6 +16,7 @@ import pytest
 
 from sofa_registry_adapters.errors import WrongThread
 from sofa_registry_adapters.registry import Registry
+from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.clients import FaceName, Recorder
 from sofa_registry_adapters.testing.contract.kit import ECHO, STEP, Registries, reactor_loop
 from sofa_registry_adapters.testing.faults import eventually
@@ -53,7 +54,7 @@ class ResourceContract:
     def test_71_fork(self, registries: Registries, mode: str) -> None:
         """What a forked child does, and its end, leaves the parent's registration alive; its own is its own."""
         if not hasattr(os, "fork"):
-            pytest.skip("this platform has no fork")
+            not_applicable("this platform has no fork")
         child = registries.child(mode, "10.0.0.1:1")
         child.expect("live", 20.0)
         if mode == "fork-publish":
