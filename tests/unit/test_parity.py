@@ -1,0 +1,103 @@
+"""The two faces and their handles have the same verbs, with the same parameters and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sofa_registry_adapters import (
+    AsyncRegistration,
+    AsyncRegistry,
+    AsyncSubscription,
+    AsyncWatch,
+    Registration,
+    Registry,
+    Subscription,
+    Watch,
+)
+
+PAIRS = (
+    (Registry, AsyncRegistry),
+    (Registration, AsyncRegistration),
+    (Subscription, AsyncSubscription),
+    (Watch, AsyncWatch),
+)
+OTHER_NAMES = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__"}
+ASIDE = {
+    (
+        AsyncSubscription,
+        "close",
+    ): "a subscription ends without waiting: listeners, which are plain functions too, may end it",
+    (AsyncSubscription, "__enter__"): "likewise",
+    (AsyncSubscription, "__exit__"): "likewise",
+}
+"""What an async class has beside the mapped names, and why."""
+OTHER_PARAMETERS: dict[tuple[type, str], set[str]] = {
+    (Watch, "next"): {"timeout"},
+}
+"""Parameters of the blocking verb alone: a coroutine is bounded by `asyncio.timeout`."""
+
+
+def verbs(cls: type) -> dict[str, Callable[..., Any]]:
+    return {
+        name: found
+        for name, found in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_") or name in OTHER_NAMES or name in OTHER_NAMES.values()
+    }
+
+
+def properties(cls: type) -> set[str]:
+    return {name for name, found in inspect.getmembers(cls) if isinstance(found, property) and not name.startswith("_")}
+
+
+def parameters(function: Callable[..., Any]) -> list[tuple[str, Any, Any, Any]]:
+    found = inspect.signature(function).parameters.values()
+    return [(one.name, one.kind, one.default, one.annotation) for one in found]
+
+
+@pytest.mark.parametrize(("blocking", "other"), PAIRS)
+def test_the_same_verbs(blocking: type, other: type) -> None:
+    aside = {name for cls, name in ASIDE if cls is other}
+    assert {OTHER_NAMES.get(name, name) for name in verbs(blocking)} == set(verbs(other)) - aside
+
+
+@pytest.mark.parametrize(("blocking", "other"), PAIRS)
+def test_the_same_parameters_and_defaults(blocking: type, other: type) -> None:
+    for name, function in verbs(blocking).items():
+        alone = OTHER_PARAMETERS.get((blocking, name), set())
+        expected = [one for one in parameters(function) if one[0] not in alone]
+        assert parameters(verbs(other)[OTHER_NAMES.get(name, name)]) == expected, name
+
+
+@pytest.mark.parametrize(("blocking", "other"), PAIRS)
+def test_the_same_properties(blocking: type, other: type) -> None:
+    assert properties(blocking) == properties(other)
+
+
+@pytest.mark.parametrize(("blocking", "other"), PAIRS)
+def test_one_blocks_and_the_other_does_not(blocking: type, other: type) -> None:
+    for name, function in verbs(blocking).items():
+        assert not inspect.iscoroutinefunction(function), name
+    for name, function in verbs(other).items():
+        if (other, name) not in ASIDE:
+            assert inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function), name
+
+
+def test_the_same_constructor() -> None:
+    assert parameters(Registry.__init__) == parameters(AsyncRegistry.__init__)
+
+
+@pytest.mark.parametrize(("blocking", "other"), PAIRS)
+def test_every_verb_says_how_long_it_may_take(blocking: type, other: type) -> None:
+    """Except those that wait for nothing, end in two seconds, or wait for news."""
+    bounded = {"publish", "lookup", "subscribe", "watch", "services", "advertise_address"}
+    bounded |= {"wait_live", "update", "unpublish"}
+    for cls in (blocking, other):
+        for name, function in verbs(cls).items():
+            if name in bounded:
+                assert "timeout" in inspect.signature(function).parameters, name
+                bounded_default = inspect.signature(function).parameters["timeout"].default
+                assert bounded_default == 5.0, name
