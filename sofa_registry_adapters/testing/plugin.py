@@ -1,6 +1,8 @@
 """A pytest plugin that offers real servers as fixtures: `pytest -p sofa_registry_adapters.testing.plugin`.
 
 - `redis_service`, `zookeeper_service`: one shared server for the session; use fresh names, do not hurt it.
+- `registry`, `registry_stage`, `registry_clock`: an in-process registry, its faults, its time; no server needed.
+- `real_redis`, `real_zookeeper`: URLs of real ones.
 - `own_redis`, `own_zookeeper`: a factory of servers for one module, to be killed, frozen and wiped.
 
 Where there is no server the test is skipped with the reason; with `--require-services` it fails instead. The
@@ -12,7 +14,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import pytest
 
@@ -24,6 +26,11 @@ from sofa_registry_adapters.testing.services import (
     ServiceUnavailable,
     find_service,
 )
+
+if TYPE_CHECKING:
+    from sofa_registry_adapters.registry import Registry
+    from sofa_registry_adapters.testing.clock import ManualClock
+    from sofa_registry_adapters.testing.doubles import RegistryStage
 
 ABSENT = "not applicable"
 
@@ -148,6 +155,41 @@ def _own(request: pytest.FixtureRequest, name: str) -> Iterator[OwnService]:
     yield get
     for service in started.values():
         service.close()
+
+
+@pytest.fixture
+def registry_clock() -> ManualClock:
+    """Time that stands still until it is advanced."""
+    from sofa_registry_adapters.testing.clock import ManualClock
+
+    return ManualClock()
+
+
+@pytest.fixture
+def registry_stage() -> RegistryStage:
+    """An in-process registry of the test's own: its faults, and further registries beside `registry`."""
+    from sofa_registry_adapters.testing.doubles import RegistryStage
+
+    return RegistryStage()
+
+
+@pytest.fixture
+def registry(registry_stage: RegistryStage) -> Iterator[Registry]:
+    """An open `Registry` that nobody else sees; no server is needed."""
+    with registry_stage.registry() as opened:
+        yield opened
+
+
+@pytest.fixture
+def real_redis(redis_service: Service) -> str:
+    """The URL of a real Redis, found or started; use a ``?namespace=`` of your own."""
+    return redis_service.url
+
+
+@pytest.fixture
+def real_zookeeper(zookeeper_service: Service) -> str:
+    """The URL of a real ZooKeeper, found or started; use a ``?namespace=`` of your own."""
+    return zookeeper_service.url
 
 
 @pytest.fixture(scope="session")
