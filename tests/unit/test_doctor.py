@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import socket
@@ -35,6 +36,7 @@ from sofa_registry_adapters.cli.doctor.reaching import is_forbidden, reach
 from sofa_registry_adapters.cli.doctor.repair import Outcome, Repair, parse_name
 from sofa_registry_adapters.cli.doctor.setting import read_setting
 from sofa_registry_adapters.cli.doctor.strangers import Stranger, recognised
+from sofa_registry_adapters.errors import Unsupported
 from sofa_registry_adapters.layouts.native import NativeLayout
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
@@ -50,6 +52,7 @@ HELLO = ServiceKey("com.acme.Hello", "1.0")
 BUCKET = ("services", HELLO.segment)
 SECRET = "s3cret-canary"
 TIMEOUT = 2.0
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "how-to" / "when-things-go-wrong.md"
 
 
 class QuickClock(SystemClock):
@@ -90,6 +93,18 @@ def codes(report: Report) -> list[str]:
     return [one.code for one in report.findings]
 
 
+def is_documented(finding: Finding) -> bool:
+    """Whether the page about wrong set-ups has this sentence, ports, folders and waits aside."""
+    said = f"{finding.severity}: {finding.where or finding.step}: {finding.sentence}\n"
+    return plain(said) in plain(PAGE.read_text(encoding="utf-8"))
+
+
+def plain(text: str) -> str:
+    text = re.sub(r"(127\.0\.0\.1|192\.0\.2\.\d+):\d+", "ADDRESS", text)
+    text = re.sub(r"/\S*/registry\.db", "registry.db", text)
+    return re.sub(r"within [\d.]+ s", "within some s", text)
+
+
 def fresh(service: Service, **options: str) -> str:
     query = "&".join(f"{name}={value}" for name, value in {"namespace": uuid.uuid4().hex, **options}.items())
     return f"{service.name}://{service.host}:{service.port}?{query}"
@@ -113,6 +128,7 @@ def test_a_url_that_cannot_be_used(url: str, code: str, said: str) -> None:
     assert (finding.step, finding.code, finding.severity) == ("settings", code, "error")
     assert said in finding.sentence
     assert finding.sentence.endswith("Correct it where it was given: the argument.")
+    assert is_documented(finding) is (code in ("unknown-option", "unknown-scheme"))
 
 
 def test_the_source_of_a_wrong_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +158,7 @@ def test_a_missing_client_library(library: str, scheme: str) -> None:
     said = f"{scheme}:// needs the library '{library}', which is not installed"
     cure = f"Install it: pip install 'sofa-registry-adapters[{scheme}]'"
     assert f"error: settings: {said}. {cure}\n" in done.stdout
+    assert scheme != "redis" or f"error: settings: {said}. {cure}\n" in PAGE.read_text(encoding="utf-8")
 
 
 # Name, TCP, TLS.
@@ -152,6 +169,7 @@ def test_an_unknown_host() -> None:
     assert (finding.step, finding.code) == ("name", "unknown-host")
     assert "no address is known for the host 'registry.invalid'" in finding.sentence
     assert "Correct the host in the URL" in finding.sentence
+    assert is_documented(finding)
 
 
 def test_name_servers_that_give_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +189,7 @@ def test_a_server_that_is_down(scheme: str, port: int) -> None:
         f"127.0.0.1:{chosen} refuses connections: nothing listens on that port. Start the server, "
         f"or correct the port in the URL ({scheme}:// means {port} without one)."
     )
+    assert is_documented(finding) is (scheme == "redis")
 
 
 def test_one_server_of_several_that_is_down_is_a_warning(zookeeper_service: Service) -> None:
@@ -200,6 +219,7 @@ def test_tls_against_a_plain_port(redis_service: Service) -> None:
     assert (finding.step, finding.code) == ("tls", "no-tls")
     assert "does not speak TLS: without it, it answers like a Redis server" in finding.sentence
     assert "Write redis:// instead of rediss://" in finding.sentence
+    assert is_documented(finding)
 
 
 @pytest.fixture
@@ -260,6 +280,7 @@ def test_a_black_hole(product: str, request: pytest.FixtureRequest) -> None:
         finding = only(f"{product}://{proxy.address}", timeout=1.0)
     assert (finding.step, finding.code) == ("login", "silent")
     assert "accepts connections and gave no answer within 1 s. The server hangs, or a proxy" in finding.sentence
+    assert is_documented(finding)
 
 
 def test_redis_where_zookeeper_is_expected(redis_service: Service) -> None:
@@ -267,12 +288,14 @@ def test_redis_where_zookeeper_is_expected(redis_service: Service) -> None:
     assert (finding.step, finding.code) == ("login", "other-product")
     assert "is a Redis server, and zookeeper:// needs another one: Apache ZooKeeper" in finding.sentence
     assert "Write redis:// if that is the registry, or correct the port." in finding.sentence
+    assert is_documented(finding)
 
 
 def test_zookeeper_where_redis_is_expected(zookeeper_service: Service) -> None:
     finding = only(f"redis://{zookeeper_service.host}:{zookeeper_service.port}")
     assert (finding.step, finding.code) == ("login", "other-product")
     assert "is a ZooKeeper server, and redis:// needs another one" in finding.sentence
+    assert is_documented(finding)
 
 
 @pytest.mark.parametrize(
@@ -313,6 +336,8 @@ def test_a_wrong_password(own_redis: OwnService) -> None:
     assert "invalid username-password pair or user is disabled." in wrong.sentence
     assert "Correct the user and the password: redis://user:password@host, each percent-encoded." in wrong.sentence
     assert "Authentication required. Give a user and a password: redis://user:password@host" in none.sentence
+    assert is_documented(wrong)
+    assert is_documented(none)
     assert codes(good) == []
 
 
@@ -322,6 +347,7 @@ def test_a_file_that_is_no_database(tmp_path: pathlib.Path) -> None:
     assert (finding.step, finding.code) == ("login", "damaged-store")
     assert "registry.db is damaged or no database of this library (file is not a database)" in finding.sentence
     assert "Nothing was overwritten. Move it away together with registry.db-wal" in finding.sentence
+    assert is_documented(finding)
 
 
 # Permission.
@@ -333,6 +359,7 @@ def test_a_user_who_may_not_read(guarded: tuple[Service, redis.Redis]) -> None:
     assert (finding.step, finding.code) == ("permission", "may-not-read")
     assert "the user 'nobody' may not read here" in finding.sentence
     assert "sofa-registry backends redis says which rights are needed." in finding.sentence
+    assert is_documented(finding)
 
 
 def test_a_user_who_may_only_read(guarded: tuple[Service, redis.Redis]) -> None:
@@ -401,6 +428,17 @@ def test_an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
     report = report_of_product(Diagnosis(server="Redis 4.0.14", needs="Redis 5"), monkeypatch)
     (finding,) = report.findings
     assert finding.sentence == "the server is Redis 4.0.14, and Redis 5 is needed. Upgrade the server."
+
+
+def test_a_server_that_is_too_old_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise Unsupported("the server does not know the request")
+
+    monkeypatch.setattr(OtherStore, "read", refuse)
+    report = report_of_product(Diagnosis(server="ZooKeeper 3.4.14", needs="ZooKeeper 3.6"), monkeypatch)
+    (finding,) = report.findings
+    assert (finding.step, finding.code, report.steps[-1].step) == ("version", "old-server", "version")
+    assert "the server is ZooKeeper 3.4.14, and ZooKeeper 3.6 is needed" in finding.sentence
 
 
 @pytest.mark.parametrize(
@@ -488,7 +526,9 @@ def finding_of(report: Report, code: str) -> Finding:
 def test_a_record_that_cannot_be_decoded(room: tuple[str, Space]) -> None:
     url, place = room
     put(place, "10.0.0.7:80", b"{not json", owned=False)
-    finding = finding_of(report_on(url), "undecodable")
+    report = report_on(url)
+    assert finding_of(report, "no-owner").advice == "Nobody but you can remove it."
+    finding = finding_of(report, "undecodable")
     assert (finding.severity, finding.where) == ("error", "com.acme.Hello:1.0/10.0.0.7:80")
     assert "the record cannot be decoded" in finding.sentence
     assert "Consumers leave it out" in finding.sentence
@@ -531,8 +571,10 @@ def test_a_record_that_has_been_leaving_for_a_minute(room: tuple[str, Space]) ->
     url, place = room
     put(place, "10.0.0.7:80", leaving_value())
     clock = QuickClock()
-    report = command.run(examine(Wish(url), clock))
+    told: list[str] = []
+    report = command.run(examine(Wish(url, tell=told.append), clock))
     assert clock.slept == [60.0]
+    assert told == ["1 record leaving, to be looked at again in 60 s"]
     assert "has been leaving for longer than a minute" in finding_of(report, "leaving").sentence
 
 
@@ -813,6 +855,23 @@ def test_redis_knows_an_owner_without_a_lease(redis_service: Service) -> None:
         assert [one.address for one in registry.lookup(str(HELLO))] == ["10.0.0.7:80"]
 
 
+def test_an_owner_on_redis_that_lives_without_its_lease_writes_again(redis_service: Service) -> None:
+    namespace = uuid.uuid4().hex
+    url = f"{fresh_like(redis_service, namespace)}&lease=60"
+    with Registry(url) as registry, redis.Redis(host=redis_service.host, port=redis_service.port) as client:
+        registry.publish(str(HELLO), "10.0.0.7:80")
+        leases = f"sofa:{{{namespace}/services/{HELLO.segment}}}:leases"
+
+        def is_taken_for_dead() -> bool:
+            client.delete(leases)
+            report = report_on(url)
+            return any(one.removed for one in (removed(url, report) if report.removable else ()))
+
+        eventually(is_taken_for_dead, 10.0, "doctor is faster than the owner's renewal")
+        eventually(lambda: len(registry.lookup(str(HELLO))) == 1, 5.0, "it is back")
+        assert client.zcard(leases) == 1
+
+
 def test_zookeeper_proves_nothing_and_says_so(zookeeper_service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     url = fresh(zookeeper_service)
     with Registry(url) as registry:
@@ -872,6 +931,8 @@ def test_findings_are_code_1_and_name_what_was_not_examined(capsys: pytest.Captu
     said = capsys.readouterr().out
     assert "error: tcp: 127.0.0.1:" in said
     assert "1 error; not examined: TLS, login, permission, version, clock, records" in said
+    assert main(["doctor", "--url", f"redis://127.0.0.1:{free_port()}", "--fix", "--yes"]) == 1
+    assert "nothing is removed: the examination did not come as far" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

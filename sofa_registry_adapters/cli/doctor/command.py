@@ -37,14 +37,16 @@ def doctor(wish: Wish, services: Sequence[str], fixing: Fixing, *, as_json: bool
     """Examine a registry; the exit code: 0 nothing worse than a note, 1 findings."""
     names = _checked(fixing, as_json=as_json)
     check_timeout(wish.timeout)
-    wish = msgspec.structs.replace(wish, services=[ServiceKey.parse(one) for one in services])
+    wish = msgspec.structs.replace(wish, services=[ServiceKey.parse(one) for one in services], tell=note)
     clock = clock or SystemClock()
     report = run(examine(wish, clock))
     if not as_json:
         display.show(report)
     outcomes: list[Outcome] = []
-    if fixing.wanted and report.steps and report.steps[-1].step == "records":
+    if fixing.wanted and report.steps[-1].step == "records":
         outcomes = _fix(wish, names, fixing, report, clock, as_json=as_json)
+    elif fixing.wanted:
+        note("nothing is removed: the examination did not come as far as the records")
     removed = {(one.service, one.record) for one in outcomes if one.removed}
     left = [one for one in report.findings if not one.record or (one.service, one.record) not in removed]
     if as_json:

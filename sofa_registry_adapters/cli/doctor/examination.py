@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -37,7 +37,8 @@ CLOSE_WITHIN = 2.5
 class Wish(msgspec.Struct, frozen=True):
     """What is to be examined: these services, or all without a name; ``probe`` connects to instances, too.
 
-    ``timeout`` bounds each exchange, in seconds; ``leaving`` is how long one may be leaving.
+    ``timeout`` bounds each exchange, in seconds; ``leaving`` is how long one may be leaving. ``tell`` is called with
+    a sentence before a wait that the user would wonder about.
     """
 
     url: str | None = None
@@ -45,6 +46,7 @@ class Wish(msgspec.Struct, frozen=True):
     probe: bool = False
     timeout: float = 5.0
     leaving: float = LEAVING
+    tell: Callable[[str], object] = str
 
 
 async def examine(wish: Wish, clock: Clock) -> Report:
@@ -121,6 +123,8 @@ class Records:
             if marked := leaving(entries):
                 going[service] = marked
         if going:
+            count = sum(map(len, going.values()))
+            self._wish.tell(f"{_count(count, 'record')} leaving, to be looked at again in {self._wish.leaving:g} s")
             await clock.sleep(self._wish.leaving)
             for service, marked in going.items():
                 report.findings += still_leaving(service, await self._entries(service, report), marked)

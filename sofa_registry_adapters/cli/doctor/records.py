@@ -20,7 +20,7 @@ from sofa_registry_adapters.spi.store import Stored
 LEAVING = 60.0
 """Seconds after which a record that is marked as leaving should long be gone."""
 NAMED = 5
-ERRORS = frozenset(("misnamed", "undecodable", "loopback", "same-id"))
+ERRORS = frozenset(("misnamed", "undecodable", "loopback"))
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -80,6 +80,8 @@ class Judge:
         if self._own and entry.stored.owner == "none":
             what = f"the record {entry.name!r} has no owner: it stays when its instance ends"
             advice = f"If nothing runs there, sofa-registry doctor --fix --record '{service}/{entry.name}' removes it."
+            if entry.instance is None:
+                advice = "Nobody but you can remove it."
             yield about("no-owner", service, entry, what, advice)
         if gone:
             what = f"the record {entry.name!r} belongs to an owner that is gone"
@@ -109,7 +111,9 @@ def same_id(service: ServiceKey, entries: Iterable[Entry]) -> Iterator[Finding]:
             shown = ", ".join(sorted(repr(one.name) for one in group)[:NAMED])
             what = f"{len(group)} records have the same id {name!r}: {shown}"
             advice = "Consumers see one of them: give each publisher an id of its own."
-            yield about("same-id", service, group[0], what, advice)
+            yield Finding(
+                severity="error", step="records", code="same-id", what=what, advice=advice, service=str(service)
+            )
 
 
 def nobody_up(service: ServiceKey, entries: Sequence[Entry]) -> Iterator[Finding]:
