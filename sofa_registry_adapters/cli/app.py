@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import sofa_registry_adapters
-from sofa_registry_adapters.cli import publishing, reading, watching
+from sofa_registry_adapters.cli import plugins, publishing, reading, watching
 from sofa_registry_adapters.cli.demo import story
 from sofa_registry_adapters.cli.screen import note
 from sofa_registry_adapters.errors import (
@@ -42,12 +42,16 @@ _URL = re.compile(r"\w+://[^\s']+")
 
 
 class Commands(TyperGroup):
-    """Commands that, mistyped, are answered with the nearest one."""
+    """Commands that, mistyped, are answered with the nearest one. Those of plug-ins are looked for on a miss only."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.commands:
-            raise UsageError(unknown("there is no command", name, self.commands), ctx)
+            found, others = plugins.command_of(name, self.commands)
+            if found is None:
+                known = [*self.commands, *others]
+                raise UsageError(unknown("there is no command", name, known) + plugins.problems(), ctx)
+            return name, found, args[1:]
         return super().resolve_command(ctx, args)
 
 
@@ -134,6 +138,12 @@ def backends(
 ) -> None:
     """What registries there are, what each can do, and its options."""
     reading.backends(backend, as_json=as_json)
+
+
+@app.command(name="plugins")
+def list_plugins(*, as_json: Json = False) -> None:
+    """What plug-ins are installed, what each adds, and why one is not used."""
+    plugins.plugins(as_json=as_json)
 
 
 @app.command()

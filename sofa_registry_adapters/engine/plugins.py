@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,8 @@ T = TypeVar("T")
 GROUP = "sofa_registry_adapters"
 DISTRIBUTION = "sofa-registry-adapters"
 KINDS = ("backends", "layouts", "listeners", "commands")
+LISTENER = "listener of "
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 # Named by text, so that the engine imports no backend and a backend is imported on first use.
 BACKENDS = {
@@ -59,6 +62,7 @@ class Plugins:
         self._hooks: pluggy.PluginManager | None = None
         self._known: dict[str, Plugin] = {}
         self._asked: set[str] = set()
+        self._entries: set[EntryPoint] = set()
 
     def backend(self, scheme: str) -> BackendType:
         """The backend of a URL scheme. Raises `UnknownScheme` with the nearest known one."""
@@ -95,7 +99,7 @@ class Plugins:
         if not self._given:
             return []
         found: list[tuple[type[Event], Callable[[Any], object]]] = []
-        for plugin, answer in self._ask("listeners"):
+        for plugin, answer in self._ask("listeners", installed=False):
             if plugin.name in self._asked:
                 found += answer
         return found
@@ -108,6 +112,12 @@ class Plugins:
         """Every plug-in there is, those that cannot be used included."""
         for kind in KINDS:
             self._ask(kind)
+        origins = dict.fromkeys([*(f"{scheme}://" for scheme in BACKENDS), *(f"layout {one}" for one in LAYOUTS)], "")
+        for plugin in self._known.values():
+            for name in plugin.adds:
+                first = origins.setdefault(name, plugin.name) or DISTRIBUTION
+                if first != plugin.name and not name.startswith(LISTENER) and not plugin.problem:
+                    plugin.problem = f"{name} is of {first} already: uninstall one of them"
         return list(self._known.values())
 
     def _backends(self) -> dict[str, BackendType]:
@@ -131,17 +141,21 @@ class Plugins:
                 merged[name], origins[name] = found, plugin.name
         return merged
 
-    def _ask(self, kind: str) -> list[tuple[Plugin, Any]]:
+    def _ask(self, kind: str, *, installed: bool = True) -> list[tuple[Plugin, Any]]:
         """What each plug-in has of a kind; one that raises is left out and noted."""
         manager = self._manager()
+        if installed:
+            for entry in _entry_points():
+                if entry not in self._entries:
+                    self._register_installed(manager, entry)
         answers: list[tuple[Plugin, Any]] = []
         for implementation in getattr(manager.hook, f"sofa_registry_{kind}").get_hookimpls():
             plugin = self._known[implementation.plugin_name]
             try:
                 answer = implementation.function()
                 names = _names(kind, answer)
-            except Exception as error:  # noqa: BLE001  somebody else's code, which takes nobody down
-                plugin.problem = f"its {kind} cannot be asked for: {type(error).__name__}: {error}"
+            except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code, which takes nobody down
+                plugin.problem = f"its {kind} cannot be used: {_reason(error)}"
                 continue
             plugin.adds += [name for name in names if name not in plugin.adds]
             answers.append((plugin, answer))
@@ -156,9 +170,6 @@ class Plugins:
             self._hooks = pluggy.PluginManager(hooks.PROJECT)
             self._hooks.add_hookspecs(hooks)
             self._register_given(self._hooks)
-            for entry in _entry_points():
-                if entry.name not in self._known:
-                    self._register_installed(self._hooks, entry)
         return self._hooks
 
     def _register_given(self, manager: pluggy.PluginManager) -> None:
@@ -166,16 +177,21 @@ class Plugins:
             if isinstance(given, str):
                 self._register_named(manager, given)
                 continue
-            name = getattr(given, "__name__", type(given).__name__)
-            plugin = Plugin(name if name not in self._known else f"{name}-{len(self._known)}")
+            plugin = Plugin(self._free(getattr(given, "__name__", type(given).__name__)))
             self._register(manager, plugin, lambda given=given: given)  # type: ignore[misc]
             self._require(plugin)
 
     def _register_named(self, manager: pluggy.PluginManager, name: str) -> None:
-        installed = {entry.name: entry for entry in _entry_points()}
-        if name not in installed:
-            raise PluginError(unknown(f"no installed plug-in of the group {GROUP} is called", name, installed))
-        self._require(self._register_installed(manager, installed[name]))
+        entries = _entry_points()
+        found = [entry for entry in entries if entry.name == name]
+        if not found:
+            names = [entry.name for entry in entries]
+            raise PluginError(unknown(f"no installed plug-in of the group {GROUP} is called", name, names))
+        if len(found) > 1:
+            both = " and ".join(sorted({_distribution(entry) for entry in found}))
+            raise PluginError(f"two plug-ins are called {name!r}, those of {both}: uninstall one of them")
+        if found[0] not in self._entries:
+            self._require(self._register_installed(manager, found[0]))
 
     def _require(self, plugin: Plugin) -> None:
         self._asked.add(plugin.name)
@@ -183,20 +199,31 @@ class Plugins:
             raise PluginError(f"the plug-in {plugin.name} cannot be used: {plugin.problem}")
 
     def _register_installed(self, manager: pluggy.PluginManager, entry: EntryPoint) -> Plugin:
-        distribution = entry.dist
-        plugin = Plugin(entry.name, distribution.version if distribution else "", entry.value)
-        self._register(manager, plugin, entry.load)
+        self._entries.add(entry)
+        version = entry.dist.version if entry.dist else ""
+        plugin = Plugin(self._free(entry.name), version, f"{_distribution(entry)}: {entry.value}")
+        if plugin.name == entry.name:
+            self._register(manager, plugin, entry.load)
+            return plugin
+        self._known[plugin.name] = plugin
+        plugin.problem = f"another plug-in is called {entry.name!r} already: uninstall one of them"
         return plugin
+
+    def _free(self, name: str) -> str:
+        """This name, or one like it if it is taken."""
+        return name if name not in self._known else f"{name}-{len(self._known)}"
 
     def _register(self, manager: pluggy.PluginManager, plugin: Plugin, load: Callable[[], object]) -> None:
         self._known[plugin.name] = plugin
         try:
             loaded = load()
             _check_version(loaded)
+            if (twin := manager.get_name(loaded)) is not None:
+                raise PluginError(f"it is the same as {twin!r}, which is used")
             manager.register(loaded, name=plugin.name)
             manager.check_pending()
-        except Exception as error:  # noqa: BLE001  somebody else's code, which takes nobody down
-            plugin.problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code, which takes nobody down
+            plugin.problem = str(error) if isinstance(error, PluginError) else _reason(error)
             if manager.has_plugin(plugin.name):
                 manager.unregister(name=plugin.name)
 
@@ -217,12 +244,38 @@ def _check_version(loaded: object) -> None:
         )
 
 
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "an unknown distribution"
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def _names(kind: str, answer: Any) -> list[str]:
+    """What an answer adds, in words. Raises TypeError for an answer that is not what the hook asks for."""
     if kind == "backends":
-        return [f"{scheme}://" for one in answer for scheme in one.schemes]
+        return [f"{scheme}://" for one in answer for scheme in _schemes(one)]
     if kind == "listeners":
-        return [f"listener of {event.__name__}" for event, _ in answer]
+        return [f"{LISTENER}{event.__name__}" for event, _ in answer]
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"names with what they name are asked for, and not a {type(answer).__name__}")
+    for name in answer:
+        if not isinstance(name, str) or not name or not callable(answer[name]):
+            raise TypeError(f"{name!r} with {answer[name]!r} is neither a class nor a function under a name")
     return [f"{kind.removesuffix('s')} {name}" for name in answer]
+
+
+def _schemes(backend: Any) -> tuple[str, ...]:
+    if not isinstance(backend, BackendType):
+        raise TypeError(f"{backend!r} is not a BackendType")
+    schemes: Any = backend.schemes
+    if not isinstance(schemes, tuple) or not schemes:
+        raise TypeError(f"schemes is a tuple of names, and not {schemes!r}")
+    for scheme in schemes:
+        if not isinstance(scheme, str) or not SCHEME.fullmatch(scheme):
+            raise TypeError(f"{scheme!r} is not a URL scheme: lower-case letters, digits and +.- behind a letter")
+    return backend.schemes
 
 
 def factory(backend: BackendType) -> object:
