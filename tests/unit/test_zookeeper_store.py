@@ -611,20 +611,20 @@ async def test_came_back_empty(own_zookeeper: OwnService) -> None:
     async with opened(service) as place:
         store, reader = await place.open(session_timeout=10), await place.open(session_timeout=10)
         follower = Follower(reader)
-        for number in range(5):
+        for number in range(30):
             await put(store, record("a", b"%d" % number), record("b"))
         await follower.shows("a", "b")
         before = follower.messages[-1].revision
         await asyncio.to_thread(service.wipe)
-        await reports(store, "a", "b", seconds=3.0)
+        await reports(store, "a", "b", seconds=8.0)
         await put(store, record("a"))
-        await eventually_async(lambda: set(follower.values) == {key("a")}, 4.0, "the reader sees the new history")
+        await eventually_async(lambda: set(follower.values) == {key("a")}, 8.0, "the reader sees the new history")
         after = follower.messages[-1].revision
         assert after.epoch != before.epoch
         assert after.counter < before.counter
         with place.operator() as operator:
             operator.delete(place.path())
-        await reports(store, "a", "b", seconds=1.0)
+        await reports(store, "a", "b", seconds=3.0)
         await follower.close()
 
 
