@@ -113,7 +113,8 @@ def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -
     return None if reason_of(report) is None else (ABSENT, "n", "NOT APPLICABLE")
 
 
-def _tell_absent(terminalreporter: pytest.TerminalReporter) -> None:
+def tell_absent(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not applicable, and why."""
     reports = terminalreporter.stats.get(ABSENT, [])
     if not reports:
         return
@@ -125,7 +126,7 @@ def _tell_absent(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what is not applicable and why, and for each server where it came from, or how to get it."""
-    _tell_absent(terminalreporter)
+    tell_absent(terminalreporter)
     attendance = config.stash[_ATTENDANCE]
     if not attendance.found:
         return

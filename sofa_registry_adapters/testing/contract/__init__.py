@@ -9,9 +9,10 @@ A backend's own tests derive from `RegistryContract` and override one fixture::
 
 Each test has a namespace of its own. With the fixture `faults` a backend's tests offer what can be done to the
 registry: killing it, freezing it, wiping it. What the product cannot do it says in its `Capabilities`; the tests
-go by them, never by a name. Promises of the API are tested in both faces. Plain pytest runs it; no plugin is
-needed. The numbers: 1 publishing, 13 names, 20 watching, 30 listeners, 40 life and death, 50 outages, 60 starting and
-ending without the registry, 70 resources.
+go by them, never by a name, and what is declared absent has to be absent. Promises of the API are tested in both
+faces. Plain pytest runs it; no plugin is needed, and without a line of code it is run by
+``pytest --pyargs sofa_registry_adapters.testing.contract --registry-url=URL``. The numbers: 1 publishing, 13 names, 20 watching, 30 listeners, 40 life and death, 50 outages, 60 starting and
+ending without the registry, 70 resources, 80 capabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from typing import ClassVar, cast
 import pytest
 
 # Before their import, so that their bare asserts say what they compared, as those of a test file do.
-_MODULES = ("clients", "kit", "publishing", "naming", "watching", "living", "outages", "starting", "resources")
+_MODULES = (
+    "clients",
+    "declaring",
+    "kit",
+    "living",
+    "naming",
+    "outages",
+    "publishing",
+    "resources",
+    "starting",
+    "watching",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{module}" for module in _MODULES))
 
 from sofa_registry_adapters.engine.plugins import Plugins  # noqa: E402  see above
@@ -31,6 +43,7 @@ from sofa_registry_adapters.settings import scheme_of, table_of  # noqa: E402
 from sofa_registry_adapters.spi.options import Value  # noqa: E402
 from sofa_registry_adapters.testing.contract.breaking import Faults, ServiceFaults, StoreFaults  # noqa: E402
 from sofa_registry_adapters.testing.contract.clients import FaceName  # noqa: E402
+from sofa_registry_adapters.testing.contract.declaring import DeclaringContract  # noqa: E402
 from sofa_registry_adapters.testing.contract.kit import Registries  # noqa: E402
 from sofa_registry_adapters.testing.contract.living import LivingContract  # noqa: E402
 from sofa_registry_adapters.testing.contract.naming import NamingContract  # noqa: E402
@@ -52,6 +65,7 @@ class RegistryContract(
     OutageContract,
     StartingContract,
     ResourceContract,
+    DeclaringContract,
 ):
     """Override `registry_url`, and `faults` where more can be broken than records.
 
