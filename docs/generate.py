@@ -151,14 +151,14 @@ def url_page() -> str:
     """The reference of the URL, the file and the variables."""
     head, _, grammar = (settings.__doc__ or "").partition("::\n")
     form, _, rules = inspect.cleandoc(grammar).strip().partition("\n\n")
-    forms = ((schemes(one), f"`{one.grammar}`", str(one.default_port or "")) for one in ours())
+    forms = "".join(f"{form.strip()}\n" for one in ours() for form in one.grammar.split(" | "))
+    ports = ", ".join(f"{schemes(one)} {one.default_port}" for one in ours() if one.default_port)
     return (
         f"# URL, file and environment\n\n{NOTICE}{head.strip()}\n\n```\n{form.strip()}\n```\n\n{rules}\n\n"
         "What stands before `@` is cut at the first `:`. Write `/` as `%2F`, `?` as `%3F`, `@` as `%40` and `:` as `%3A` in "
         "a user name or a password. An IPv6 host has brackets. Options: [the tables](options.md).\n\n"
-        f"## Forms\n\n{table(('backend', 'form', 'port'), forms)}\n"
-        f"## Examples, as they are read\n\n"
-        f"{table(('URL', 'servers', 'path', 'user', 'options given', 'in messages'), _url_rows())}\n"
+        f"## Forms\n\n```\n{forms}```\n\nWithout a port: {ports}.\n\n"
+        f"## Examples, as they are read\n\n```\n{''.join(_url_examples())}```\n\n"
         "## Where the URL comes from\n\nThe first of these that there is:\n\n"
         f"1. the argument: `Registry(url)`, or `--url`\n2. the variable `{settings.URL_VARIABLE}`\n"
         f"3. the file `{settings.FILE_NAME}` in the working directory, or the one that `{settings.FILE_VARIABLE}` names\n"
@@ -167,13 +167,20 @@ def url_page() -> str:
     )
 
 
-def _url_rows() -> Iterator[tuple[str, ...]]:
+def _url_examples() -> Iterator[str]:
     for url in URL_EXAMPLES:
         target = settings.parse_target(url, reference.backend_named(url))
-        given = {pair.partition("=")[0] for pair in url.partition("?")[2].split("&")}
-        shown = ", ".join(f"{name} {reference.value_text(target.options[name])}" for name in sorted(given) if name)
-        servers = ", ".join(f"{one.host} {one.port}" for one in target.addresses)
-        yield f"`{url}`", servers, target.path, target.username, shown, f"`{target}`"
+        given = [pair.partition("=")[0] for pair in url.partition("?")[2].split("&") if pair]
+        parts = {
+            "servers": ", ".join(f"{one.host} port {one.port}" for one in target.addresses),
+            "path": target.path,
+            "user": target.username,
+            "password": target.password,
+            "options": ", ".join(f"{name} {reference.value_text(target.options[name])}" for name in given),
+            "in messages": str(target) if str(target) != url else "",
+        }
+        lines = (f"    {name:<12} {value}\n" for name, value in parts.items() if value)
+        yield f"{url}\n{''.join(lines)}"
 
 
 def _file_example() -> str:
