@@ -44,7 +44,8 @@ class FileStore(RecordStore, ListableStore):
         self._held: dict[RecordKey, str] = {}
 
     async def open(self) -> None:
-        self._open = True
+        if not self._open:
+            self._open, self._held = True, {}
         await self._run(lambda: self._folder.mkdir(parents=True, exist_ok=True))
 
     async def close(self) -> None:
@@ -73,6 +74,7 @@ class FileStore(RecordStore, ListableStore):
         if len(record.value) > self.capabilities.max_value_bytes:
             return ValueTooLarge(f"the record {record.name!r} has {len(record.value)} bytes")
         new = self._folder / revision
+        new.parent.mkdir(parents=True, exist_ok=True)
         new.write_bytes(msgspec.json.encode(Stored(record, revision, "none")))
         self._prolong(new)
         new.replace(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.options import Value
 from sofa_registry_adapters.spi.store import RecordKey, RecordStore
-from sofa_registry_adapters.testing.contract import RegistryContract
+from sofa_registry_adapters.testing.contract import Faults, RegistryContract
 from sofa_registry_adapters.testing.store_contract import DeleteBehind, StoreContract, StoreFactory
 
 NO_TAKEOVER = "without compare_and_set an id stays with its holder until that one withdraws it, or its lease is over"
@@ -57,10 +58,26 @@ class TestFileStore(StoreContract):
         return delete
 
 
+class FolderFaults(Faults):
+    """What can be done to a folder: away with it."""
+
+    abilities = frozenset(("wipe",))
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def wipe(self) -> None:
+        shutil.rmtree(self._folder)
+
+
 class TestFileRegistry(RegistryContract):
     lease_seconds = 1.0
     registry_options: ClassVar[dict[str, Value]] = {"poll": 0.05}
 
     @pytest.fixture
     def registry_url(self, tmp_path: Path) -> str:
-        return f"file://{tmp_path}"
+        return f"file://{tmp_path}/registry"
+
+    @pytest.fixture
+    def faults(self, tmp_path: Path) -> FolderFaults:
+        return FolderFaults(tmp_path / "registry")

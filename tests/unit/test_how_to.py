@@ -1,0 +1,65 @@
+"""The page about writing a backend is written around a file, and is that file."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "write-a-backend.md"
+PROJECT = ROOT / "contrib" / "sofa-registry-file"
+
+
+def pieces(title: str) -> list[str]:
+    text = PAGE.read_text(encoding="utf-8")
+    return re.findall(rf'^```\w+ title="{re.escape(title)}"\n(.*?)\n```$', text, re.MULTILINE | re.DOTALL)
+
+
+def squeezed(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("name", ("pyproject.toml", "sofa_registry_file.py", "tests/test_file_store.py"))
+def test_the_pieces_of_a_file_are_the_file(name: str) -> None:
+    source = (PROJECT / name).read_text(encoding="utf-8")
+    found = pieces(name)
+    assert found
+    assert [piece for piece in found if piece not in source] == []
+    assert squeezed("\n".join(found)) == squeezed(source), "all of it, in its order"
+
+
+def test_every_python_block_of_the_page_is_of_a_file() -> None:
+    starts = re.findall(r"^```python(.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {start.strip() for start in starts} == {
+        'title="sofa_registry_file.py"',
+        'title="tests/test_file_store.py"',
+    }
+
+
+def test_the_store_has_a_hundred_lines() -> None:
+    """Lines of code, without imports, docstrings, comments and empty lines."""
+    source = (PROJECT / "sofa_registry_file.py").read_text(encoding="utf-8")
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.string.strip() and token.type != tokenize.COMMENT:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        left_out = [node] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if documented and ast.get_docstring(node) is not None:  # type: ignore[arg-type]
+            left_out = node.body[:1]  # type: ignore[attr-defined]
+        for one in left_out:
+            lines -= set(range(one.lineno, one.end_lineno + 1))
+    assert len(lines) <= 100
+
+
+def test_the_store_imports_from_public_rooms_only() -> None:
+    source = (PROJECT / "sofa_registry_file.py").read_text(encoding="utf-8")
+    rooms = set(re.findall(r"^from sofa_registry_adapters\.?(\w*)", source, re.MULTILINE))
+    assert rooms == {"errors", "model", "spi"}
