@@ -13,6 +13,8 @@ FRAGMENTS = ROOT / "docs" / "changelog.d"
 RELEASED = ROOT / "CHANGELOG.md"
 KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "Removed"}
 MARK = "<!-- releases -->"
+WIDE = 80
+"""Characters of a drawing beside which the table of contents has no room."""
 
 _ELSEWHERE = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>|<link\b[^>]*>", re.IGNORECASE
@@ -25,7 +27,9 @@ logger = logging.getLogger("mkdocs.hooks.ours")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: object) -> str:
-    """Put the released and the coming changes into the page of the changelog."""
+    """Put the changes into the page of the changelog; give a wide drawing the room that it needs."""
+    if any("──" in line and len(line) > WIDE for line in markdown.splitlines()):
+        page.meta["hide"] = ["toc"]
     if page.file.src_uri != "changelog.md":
         return markdown
     released = RELEASED.read_text(encoding="utf-8").partition("<!-- towncrier release notes start -->")[2]
