@@ -74,6 +74,13 @@ class Stores:
         await replica.until(lambda: replica.messages, "a watch gives a first message")
         return replica
 
+    async def follow(self, store: RecordStore, bucket: Bucket) -> Callable[[], Awaitable[None]]:
+        """Watch a bucket where the store can; the answer checks that the replica equals what `read` says."""
+        if not store.capabilities.push:
+            return lambda: asyncio.sleep(0)
+        replica = await self.replica(store, bucket)
+        return lambda: replica.equals(store)
+
     async def close(self) -> None:
         """Close the replicas and the stores; nothing may be left on the event loop."""
         for replica in self._replicas:

@@ -150,29 +150,29 @@ class ReadingContract:
     async def test_values_are_any_bytes(self, stores: Stores) -> None:
         store, reader = await stores.open(), await stores.open()
         some = {"empty": b"", "zero": b"\0", "all": bytes(range(256)), "line": b"\r\n", "bad": b"\xff\xfe"}
-        replica = await stores.replica(reader, HERE)
+        equals = await stores.follow(reader, HERE)
         for owned in (True, False):
             records = [record(f"{name}-{owned}", value, owned=owned) for name, value in some.items()]
             await write(store, *records)
             assert {one.key: one.value for one in records}.items() <= (await values(reader, HERE)).items()
-        await replica.equals(reader)
+        await equals()
 
     @bounded
     async def test_values_as_large_as_declared(self, stores: Stores) -> None:
         store, reader = await stores.open(), await stores.open()
         most = store.capabilities.max_value_bytes
-        replica = await stores.replica(reader, HERE)
+        equals = await stores.follow(reader, HERE)
         await write(store, record("large", b"x" * most), record("small"))
         assert {name: len(value) for name, value in (await values(reader, HERE)).items()} == {
             key("large"): most,
             key("small"): 1,
         }
-        await replica.equals(reader)
+        await equals()
 
     @bounded
     async def test_values_too_large_harm_nothing(self, stores: Stores) -> None:
         store, reader = await stores.open(), await stores.open()
-        replica = await stores.replica(store, HERE)
+        equals = await stores.follow(store, HERE)
         await write(store, record("a"))
         for surplus in (1, 4_000_000):
             big = b"x" * (store.capabilities.max_value_bytes + surplus)
@@ -181,7 +181,7 @@ class ReadingContract:
         await write(store, record("c"))
         assert await values(reader, HERE) == {key("a"): b"1", key("c"): b"1"}
         assert not await store.renew(), "the owner and its records are unharmed"
-        await replica.equals(store)
+        await equals()
 
 
 async def _differs_after(store: RecordStore, change: Awaitable[object]) -> None:

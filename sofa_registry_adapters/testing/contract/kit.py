@@ -17,7 +17,7 @@ from sofa_registry_adapters.engine.plugins import Plugins
 from sofa_registry_adapters.errors import RegistryError
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
-from sofa_registry_adapters.settings import scheme_of, table_of
+from sofa_registry_adapters.settings import parse_target, scheme_of, table_of
 from sofa_registry_adapters.spi.options import Capabilities, Value
 from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.breaking import Faults
@@ -54,6 +54,11 @@ class Registries:
             "leaving": LEAVING,
             **options,
         }
+        self.seen_leaving = LEAVING / 2
+        """How long a leaving instance stays marked so that a watch surely sees the mark, in seconds."""
+        if not self.capabilities.push:
+            self.seen_leaving = 2 * parse_target(url, backend, options).number("poll") + LEAVING
+            self._options = {**self._options, "leaving": self.seen_leaving, **options}
         if lease_option in table:
             self._options[lease_option] = lease
             self.lease = lease
@@ -134,6 +139,12 @@ def needs_processes(registries: Registries) -> None:
     """Skip the test where other processes cannot see the registry."""
     if not registries.capabilities.shared:
         not_applicable("the registry declares shared=False: another process cannot see it")
+
+
+def needs_takeover(registries: Registries) -> None:
+    """Skip the test where a newer publisher cannot take an id over."""
+    if not registries.capabilities.compare_and_set:
+        not_applicable("the registry declares compare_and_set=False: an id stays with its holder until that one goes")
 
 
 def able(faults: Faults | None, *abilities: str) -> Faults:

@@ -24,6 +24,7 @@ from sofa_registry_adapters.testing.contract.kit import (
     Registries,
     able,
     needs_processes,
+    needs_takeover,
     seen,
     stays,
 )
@@ -118,6 +119,7 @@ class LivingContract:
     def test_45_restarted_with_the_same_id(self, registries: Registries) -> None:
         """A provider that is killed and started again at once takes its id over and stays."""
         needs_processes(registries)
+        needs_takeover(registries)
         reader = registries.blocking()
         first = registries.child("stay", MINE, who="first")
         first.expect("live", START)
@@ -135,6 +137,7 @@ class LivingContract:
 
     def test_46_the_newer_holds_the_id(self, registries: Registries) -> None:
         """Of two publishers of one id the newer holds it; the older says so and comes back when the other leaves."""
+        needs_takeover(registries)
         first, second, reader = (registries.blocking() for _ in range(3))
         conflicts: list[RegistrationConflict] = []
         first.events.on(RegistrationConflict, conflicts.append)
@@ -155,6 +158,7 @@ class LivingContract:
 
     def test_46_the_older_may_leave(self, registries: Registries) -> None:
         """A publisher in conflict can withdraw and close, and that takes nothing from the newer one."""
+        needs_takeover(registries)
         first, second, reader = (registries.blocking() for _ in range(3))
         older = first.publish(ECHO, MINE, metadata={"who": "older"})
         other = first.publish(ECHO, "10.0.0.2:1")
