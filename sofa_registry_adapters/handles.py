@@ -249,10 +249,10 @@ class AsyncWatch:
         self._inbox = AsyncInbox(mailbox, asyncio.get_running_loop())
         self._pid = os.getpid()
 
-    async def next(self) -> InstancesChange | None:
-        """The next change; None once it is closed."""
+    async def next(self, timeout: float | None = None) -> InstancesChange | None:
+        """The next change; None once it is closed. Raises `DeadlineExceeded` after ``timeout`` seconds."""
         _check_process(self._pid)
-        return await self._inbox.next()
+        return await self._inbox.next(None if timeout is None else check_timeout(timeout))
 
     async def __aiter__(self) -> AsyncIterator[InstancesChange]:
         try:

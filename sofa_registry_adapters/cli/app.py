@@ -34,7 +34,7 @@ PROGRAM = "sofa-registry"
 TRACEBACK_VARIABLE = "SOFA_REGISTRY_TRACEBACK"
 DONE, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+UsageError: type[Exception] = cast("type[Exception]", typer.BadParameter.__bases__[0])
 """What typer raises for a wrong command line; where it comes from depends on typer's version."""
 
 _USAGE = (InvalidArgument, AlreadyPublished, MissingDependency, PluginError)
@@ -55,7 +55,7 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name=PROGRAM,
     cls=Commands,
     add_completion=False,

@@ -55,8 +55,8 @@ class Engine:
 
     def __init__(self, backend: RegistryBackend, target: Target, clock: Clock, events: Events, owner: str) -> None:
         self.backend = backend
-        self.times = Times.of(target)
-        self.name = str(target)
+        self.times: Times = Times.of(target)
+        self.name: str = str(target)
         self.owner = owner
         self._target = target
         self._clock = clock

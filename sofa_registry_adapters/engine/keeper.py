@@ -81,7 +81,7 @@ class Keeper:
     def __init__(
         self, backend: RegistryBackend, pace: Pace, clock: Clock, link: Link, emit: Callable[[Event], None]
     ) -> None:
-        self.ready = asyncio.Event()
+        self.ready: asyncio.Event = asyncio.Event()
         """Set once the backend is open."""
         self._backend = backend
         self._pace = pace

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import logging
 
-logger = logging.getLogger("sofa_registry_adapters")
+logger: logging.Logger = logging.getLogger("sofa_registry_adapters")
 logger.addHandler(logging.NullHandler())

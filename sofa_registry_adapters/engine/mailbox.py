@@ -115,7 +115,7 @@ class Mailbox:
 
     def __init__(self, source: Source, forget: Callable[[Mailbox], None], *, known: bool) -> None:
         self.source = source
-        self.closed = False
+        self.closed: bool = False
         self._forget = forget
         self._delta = Delta(source.instances.values())
         self._news = known
@@ -228,8 +228,15 @@ class AsyncInbox:
         except RuntimeError:
             raise Closed("the event loop of the watch was closed") from None
 
-    async def next(self) -> InstancesChange | None:
-        """The next change; None once it is closed."""
+    async def next(self, timeout: float | None = None) -> InstancesChange | None:
+        """The next change; None once it is closed. Raises `DeadlineExceeded`."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._next()
+        except TimeoutError:
+            raise DeadlineExceeded(f"no change of {self.mailbox.source.service} within {timeout:g} s") from None
+
+    async def _next(self) -> InstancesChange | None:
         while not self.mailbox.closed:
             self._ready.clear()
             change = self.mailbox.take()
@@ -260,7 +267,7 @@ class EventSubscription:
         forget: Callable[..., None],
     ) -> None:
         self.kind = kind
-        self.dropped = 0
+        self.dropped: int = 0
         """Events that this listener was too slow for."""
         self._listener = listener
         self._courier = courier

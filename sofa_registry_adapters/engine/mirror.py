@@ -57,9 +57,9 @@ class Mirror:
         bus: Events,
     ) -> None:
         self.service = service
-        self.source = Source(service, clock.monotonic)
-        self.known = asyncio.Event()
-        self.failed = asyncio.Event()
+        self.source: Source = Source(service, clock.monotonic)
+        self.known: asyncio.Event = asyncio.Event()
+        self.failed: asyncio.Event = asyncio.Event()
         self.error: BaseException | None = None
         self.changed: Callable[[Mirror], None] | None = None
         self.proven: Callable[[], float] = clock.monotonic

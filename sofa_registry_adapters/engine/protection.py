@@ -22,7 +22,7 @@ class Protection:
     def __init__(self, hold: float) -> None:
         self.hold = hold
         self.held: dict[str, Instance] = {}
-        self.since = 0.0
+        self.since: float = 0.0
         self._losses: deque[tuple[float, int]] = deque()
 
     def sort(self, gone: Collection[str], visible: Mapping[str, Instance], now: float) -> tuple[list[str], list[str]]:

@@ -19,13 +19,13 @@ class Publication:
     def __init__(self, service: ServiceKey, instances: tuple[Instance, ...]) -> None:
         self.service = service
         self.instances = instances
-        self.ids = frozenset(one.instance_id for one in instances)
+        self.ids: frozenset[str] = frozenset(one.instance_id for one in instances)
         self.state: RegistrationState = "pending"
         self.last_error: Exception | None = None
         self.attempted = False
         self.gone: asyncio.Future[None] | None = None
         """Done once a withdrawal is confirmed."""
-        self.settled = False
+        self.settled: bool = False
         """Whether the registry has said yes or no to the instances as they are now."""
         self._changed = asyncio.Event()
 

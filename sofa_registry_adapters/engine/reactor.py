@@ -42,7 +42,7 @@ class Reactor:
     """A daemon thread with a selector loop, whatever policy the application installed."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.SelectorEventLoop()
+        self.loop: asyncio.SelectorEventLoop = asyncio.SelectorEventLoop()
         self.loop.set_default_executor(DaemonExecutor(1))
         self._thread = threading.Thread(target=self._run, name="sofa-registry", daemon=True)
         self._thread.start()

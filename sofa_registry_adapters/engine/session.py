@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from sofa_registry_adapters.engine.core import Engine
 from sofa_registry_adapters.engine.mailbox import Events
 from sofa_registry_adapters.engine.plugins import factory
-from sofa_registry_adapters.engine.reactor import REACTOR, Call
+from sofa_registry_adapters.engine.reactor import REACTOR, Call, Reactor
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unsupported, WrongThread
 from sofa_registry_adapters.spi.clock import Clock
@@ -35,7 +35,7 @@ class Session:
         _refuse_green_threads()
         # The client library is imported here, in the caller's thread: the engine's loop never stops for it.
         make = factory(backend)
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self.events = events
 
         def engine() -> Engine:
@@ -43,8 +43,9 @@ class Session:
             whole = StoreRegistry(product, layout(), target.number("call_timeout")) if backend.store else product
             return Engine(cast("RegistryBackend", whole), target, clock, events, secrets.token_hex(8))
 
+        self.reactor: Reactor
         self.reactor, made = REACTOR.acquire(engine)
-        self.engine = cast("Engine", made)
+        self.engine: Engine = cast("Engine", made)
         Call(self.reactor, self.engine.start())
 
     def call(self, work: Coroutine[Any, Any, T], undo: Any = None) -> Call[T]:

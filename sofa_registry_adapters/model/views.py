@@ -35,10 +35,10 @@ class Source:
     def __init__(self, service: ServiceKey, now: Callable[[], float] | None = None) -> None:
         self.service = service
         self.instances: dict[str, Instance] = {}
-        self.revision = Revision()
+        self.revision: Revision = Revision()
         self.stale = False
         self.protected = False
-        self.confirmed = 0.0
+        self.confirmed: float = 0.0
         self._now = now
         self._lock = threading.Lock()
         self._newest: weakref.ref[ServiceView] | None = None
@@ -117,11 +117,11 @@ class ServiceView(Sequence[Instance]):
         confirmed: float = 0.0,
         now: Callable[[], float] | None = None,
     ) -> None:
-        self.service = service
-        self.revision = revision
-        self.stale = stale
-        self.protected = protected
-        self.confirmed = confirmed
+        self.service: ServiceKey = service
+        self.revision: Revision = revision
+        self.stale: bool = stale
+        self.protected: bool = protected
+        self.confirmed: float = confirmed
         self._now = now
         self._available: tuple[Instance, ...] | None = None
         self._source = instances if isinstance(instances, Source) else None

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
-from sofa_registry_adapters.errors import RegistryError
+from sofa_registry_adapters.errors import RegistryError, Unsupported
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.options import Capabilities
 
@@ -117,7 +117,9 @@ class RecordStore(ABC):
     7. After `close`, or when the process dies, owned records vanish; nobody else's do. Verbs on a store that
        is not open raise a `RegistryError`.
 
-    A path is a bucket or a record, never both: layouts keep them apart.
+    A path is a bucket or a record, never both: layouts keep them apart. A segment may have 3 100 characters (255
+    of any script, percent-encoded). A store without a counter may count with a clock, for instance in nanoseconds, as long as it
+    never goes back while the data lives; ``known`` is an offer that a store may decline by reading.
     """
 
     capabilities: ClassVar[Capabilities]
@@ -148,9 +150,12 @@ class RecordStore(ABC):
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
         """All records of the bucket; None if it certainly still is at the revision ``known``."""
 
-    @abstractmethod
     def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
-        """A snapshot, then each change. Ends only by raising, or when the iterator is closed."""
+        """A snapshot, then each change. Ends only by raising, or when the iterator is closed.
+
+        A store that declares ``push=False`` leaves it out; the engine then reads again and again.
+        """
+        raise Unsupported("this store cannot watch: it declares push=False")
 
 
 class ConditionalStore(ABC):

@@ -44,7 +44,7 @@ class Subject:
         self._given = dict(parse_qsl(url.partition("?")[2], keep_blank_values=True))
         if "namespace" in self._given:
             raise InvalidURL(f"{redacted(url)!r} has a namespace: leave it out, each test has one of its own")
-        self.lease_option = next((name for name in LEASES if name in self._table), "")
+        self.lease_option: str = next((name for name in LEASES if name in self._table), "")
         self.target({})
 
     def lease(self, wanted: float) -> float:

@@ -40,7 +40,7 @@ class RegistryStage:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.url = f"memory://{secrets.token_hex(8)}"
+        self.url: str = f"memory://{secrets.token_hex(8)}"
         self.clock = clock
         self._space: Space = space(self.url.removeprefix("memory://"))
 

@@ -35,12 +35,6 @@ ASIDE = {
     (AsyncSubscription, "__exit__"): "likewise",
 }
 """What an async class has beside the mapped names, and why."""
-OTHER_PARAMETERS: dict[tuple[type, str], set[str]] = {
-    (Watch, "next"): {"timeout"},
-}
-"""Parameters of the blocking verb alone: a coroutine is bounded by `asyncio.timeout`."""
-
-
 def verbs(cls: type) -> dict[str, Callable[..., Any]]:
     return {
         name: found
@@ -67,9 +61,7 @@ def test_the_same_verbs(blocking: type, other: type) -> None:
 @pytest.mark.parametrize(("blocking", "other"), PAIRS)
 def test_the_same_parameters_and_defaults(blocking: type, other: type) -> None:
     for name, function in verbs(blocking).items():
-        alone = OTHER_PARAMETERS.get((blocking, name), set())
-        expected = [one for one in parameters(function) if one[0] not in alone]
-        assert parameters(verbs(other)[OTHER_NAMES.get(name, name)]) == expected, name
+        assert parameters(verbs(other)[OTHER_NAMES.get(name, name)]) == parameters(function), name
 
 
 @pytest.mark.parametrize(("blocking", "other"), PAIRS)

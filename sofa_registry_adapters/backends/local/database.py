@@ -46,9 +46,9 @@ class Database:
     """
 
     def __init__(self, place: Place, patience: float) -> None:
-        self.lock = threading.Lock()
-        self.epoch = ""
-        self.generation = 0
+        self.lock: threading.Lock = threading.Lock()
+        self.epoch: str = ""
+        self.generation: int = 0
         """How often a connection was opened."""
         self.stopped = False
         """Whether calls give up instead of waiting."""

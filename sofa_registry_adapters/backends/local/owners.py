@@ -159,8 +159,8 @@ class Vigil:
     """
 
     def __init__(self, clock: Clock, lease: float, process: Process) -> None:
-        self.boot = boot_id()
-        self.folder = Path()
+        self.boot: str = boot_id()
+        self.folder: Path = Path()
         self._clock = clock
         self._lease = lease
         self._process = process

@@ -26,8 +26,8 @@ class Place:
 
     def __init__(self, path: str) -> None:
         self._given = path
-        self.path = Path()
-        self.owners = Path()
+        self.path: Path = Path()
+        self.owners: Path = Path()
 
     def prepare(self) -> None:
         """Find the file, and make its folder and that of the lock files. Raises `Denied` and others."""

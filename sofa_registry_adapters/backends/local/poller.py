@@ -40,7 +40,7 @@ class Watch:
 
     def __init__(self, bucket: Bucket, counter: int, wake: Callable[[], None]) -> None:
         self.bucket = bucket
-        self.counter = counter
+        self.counter: int = counter
         self._wake = wake
         self._lock = threading.Lock()
         self._keys: dict[RecordKey, int] | None = {}

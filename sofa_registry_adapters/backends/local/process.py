@@ -47,10 +47,10 @@ class Process:
     """The open things of one process. Safe to use from any thread."""
 
     def __init__(self, *, tainted: bool = False) -> None:
-        self.pid = os.getpid()
+        self.pid: int = os.getpid()
         self.tainted = tainted
         """Whether SQLite inherited an account of locks that this process does not hold."""
-        self.opening = threading.Lock()
+        self.opening: threading.Lock = threading.Lock()
         """One at a time opens the lock file that makes openings of other processes wait."""
         self._lock = threading.Lock()
         self._owners: dict[str, int] = {}

@@ -197,7 +197,7 @@ class Writer:
         """Owners whose records were removed on the way."""
         self.settled: dict[RecordKey, bool] = {}
         """What was written or deleted, and whether it is this owner's now."""
-        self.revision = counter(connection)
+        self.revision: int = counter(connection)
         self._connection = connection
         self._names = names
         self._owner = owner

@@ -42,7 +42,7 @@ class Session:
         self._vigil = owners.Vigil(clock, lease, process)
         self._writer, self._reader = Database(place, patience), Database(place, patience)
         self._looker = Database(place, 0.0)
-        self.poller = Poller(self._looker, names, self._vigil, lambda: self._owner)
+        self.poller: Poller = Poller(self._looker, names, self._vigil, lambda: self._owner)
         for database in self._databases():
             process.add_database(database)
         self._owner = ""
@@ -50,7 +50,7 @@ class Session:
         self._position = 0
         self._mine: set[RecordKey] = set()
         self._missing: set[RecordKey] = set()
-        self.ended = False
+        self.ended: bool = False
         """Whether nobody waits for this session any more."""
         self._replaced: Replaced | None = None
         self._told = False

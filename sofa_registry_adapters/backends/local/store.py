@@ -80,7 +80,7 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
     proof: ClassVar[str] = "when its process has ended; one that only hangs may come back"
 
     def __init__(self, target: Target, clock: Clock) -> None:
-        self.lease = _seconds(target, LEASE.name, float(LEASE.default or 0))
+        self.lease: float = _seconds(target, LEASE.name, float(LEASE.default or 0))
         self._clock = clock
         self._patience = _seconds(target, "call_timeout", _CALL_TIMEOUT)
         self._names = Names(target.text("namespace"))

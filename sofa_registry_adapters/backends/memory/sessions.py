@@ -43,7 +43,7 @@ class Feed:
         self.bucket = bucket
         self.wake = wake
         self.messages: deque[StorePatch] = deque()
-        self.stale = True
+        self.stale: bool = True
         self.cut: RegistryError | None = None
 
     def deliver(self, patch: StorePatch) -> None:

@@ -42,7 +42,7 @@ class Space:
     def __init__(self) -> None:
         self.operations: Counter[str] = Counter()
         """Calls so far, by verb, refused ones included."""
-        self.delay = 0.0
+        self.delay: float = 0.0
         self._lock = threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._feeds: dict[Bucket, list[Feed]] = {}

@@ -35,7 +35,7 @@ class MemoryStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore
 
     def __init__(self, target: Target, clock: Clock) -> None:
         self.space: Space = space(target.path.strip("/"), target.text("namespace"))
-        self.lease = target.number("lease")
+        self.lease: float = target.number("lease")
         self._clock = clock
         self._name = self.space.enroll()
         self._openings = itertools.count(1)

@@ -35,8 +35,8 @@ class Connector:
 
     def __init__(self, target: Target) -> None:
         address = target.addresses[0]
-        self.where = f"{address.host}:{address.port}"
-        self.call_timeout = target.number("call_timeout")
+        self.where: str = f"{address.host}:{address.port}"
+        self.call_timeout: float = target.number("call_timeout")
         self._files = {name: file for name in ("password_file", "ca", "cert", "key") if (file := target.text(name))}
         self._kind: type[Connection] = SSLConnection if target.scheme == "rediss" else Connection
         self._settings: Mapping[str, Any] = {
@@ -112,7 +112,7 @@ class Commands:
     """Runs commands on the server, many in one round trip, on a few connections that are made when needed."""
 
     def __init__(self, connector: Connector, scripts: Mapping[str, Script]) -> None:
-        self.where = connector.where
+        self.where: str = connector.where
         self._connector = connector
         self._bodies = {script.digest: script.body for script in scripts.values()}
         self._places = asyncio.Semaphore(COMMAND_CONNECTIONS)

@@ -37,7 +37,7 @@ class Keyspace:
     def __init__(self, prefix: str, namespace: str) -> None:
         space = encode_segment(namespace) if namespace else ""
         self._tag = encode(f"{prefix}:{{{space}/")
-        self.index = encode(f"{prefix}:{{{space}}}:buckets")
+        self.index: bytes = encode(f"{prefix}:{{{space}}}:buckets")
         """Sorted set of the paths of all buckets that had a record."""
 
     def keys(self, path: Path) -> tuple[bytes, ...]:

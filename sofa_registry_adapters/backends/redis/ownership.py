@@ -16,7 +16,7 @@ class Holding:
         self.names: set[str] = set()
         self.lost: set[str] = set()
         self.writing = 0
-        self.version = 0
+        self.version: int = 0
         self._foreign: int | None = None
         self._settled: tuple[int, int, int] | None = None
 

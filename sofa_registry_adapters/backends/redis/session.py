@@ -38,10 +38,10 @@ class Session:
     """See the module. It is a `Reader` for watches."""
 
     def __init__(self, target: Target, connector: Connector, scripts: Mapping[str, Script]) -> None:
-        self.owner = secrets.token_hex(8)
-        self.keyspace = Keyspace(target.text("prefix"), target.text("namespace"))
-        self.commands = Commands(connector, scripts)
-        self.holdings = Holdings()
+        self.owner: str = secrets.token_hex(8)
+        self.keyspace: Keyspace = Keyspace(target.text("prefix"), target.text("namespace"))
+        self.commands: Commands = Commands(connector, scripts)
+        self.holdings: Holdings = Holdings()
         self.watches: set[Watch] = set()
         self.feed: Feed | None = None
         self._connector = connector

@@ -42,7 +42,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
     proof: ClassVar[str] = "when it has no lease, or one that is over, by the server's clock"
 
     def __init__(self, target: Target, clock: Clock) -> None:
-        self.lease = target.number("lease")
+        self.lease: float = target.number("lease")
         self._target = target
         self._clock = clock
         self._connector = Connector(target)

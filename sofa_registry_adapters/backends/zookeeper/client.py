@@ -132,7 +132,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
 class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
     """kazoo's connection with the requests of `wire`."""
 
-    def __init__(self, client: Connection, retry: KazooRetry, events: Events, patience: float) -> None:
+    def __init__(self, client: _Client, retry: KazooRetry, events: Events, patience: float) -> None:
         super().__init__(client, retry, logger=client.logger)
         self._events = events
         self._patience = patience
@@ -222,7 +222,7 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
         return None
 
 
-class Connection(KazooClient):  # type: ignore[misc]  # kazoo is untyped
+class _Client(KazooClient):  # type: ignore[misc]  # kazoo is untyped
     """One session. Nothing here blocks."""
 
     def __init__(self, hosts: str, timeout: float, credentials: str, events: Events) -> None:
@@ -236,7 +236,7 @@ class Connection(KazooClient):  # type: ignore[misc]  # kazoo is untyped
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_jitter=0.2, max_delay=0.8),
             logger=Journal(),
         )
-        self.refused = False
+        self.refused: bool = False
         self._events = events
         self._connection = _Connection(self, self._conn_retry.copy(), events, patience)
         self.add_listener(self._changed)
@@ -271,3 +271,8 @@ class Connection(KazooClient):  # type: ignore[misc]  # kazoo is untyped
         """Close what is left, after `Events.ended`."""
         with contextlib.suppress(Exception):
             self.close()
+
+
+def make_client(hosts: str, timeout: float, credentials: str, events: Events) -> Any:
+    """A client of one session, not yet started. `Any`, as kazoo has no types."""
+    return _Client(hosts, timeout, credentials, events)

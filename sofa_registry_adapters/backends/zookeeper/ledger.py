@@ -15,11 +15,11 @@ class Holding:
     __slots__ = ("key", "path", "session", "size", "stat")
 
     def __init__(self, key: RecordKey, path: str, session: Session) -> None:
-        self.key = key
-        self.path = path
-        self.session = session
+        self.key: RecordKey = key
+        self.path: str = path
+        self.session: Session = session
         # Four bytes of length a path, in the transaction that closes the session.
-        self.size = len(path.encode()) + 4
+        self.size: int = len(path.encode()) + 4
         self.stat: Stat | None = None
 
 

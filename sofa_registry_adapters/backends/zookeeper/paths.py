@@ -12,7 +12,7 @@ class Tree:
 
     def __init__(self, target: Target) -> None:
         segments = [segment for segment in target.path.split("/") if segment]
-        self.root = tuple("/" + "/".join(segments[: depth + 1]) for depth in range(len(segments)))
+        self.root: tuple[str, ...] = tuple("/" + "/".join(segments[: depth + 1]) for depth in range(len(segments)))
         """The nodes that are made once and stay."""
         self._namespace: tuple[str, ...] = ()
         if namespace := target.text("namespace"):

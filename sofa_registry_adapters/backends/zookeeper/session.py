@@ -89,14 +89,14 @@ class Session:
     """
 
     def __init__(self, target: Target, owner: Owner, seen: int = 0) -> None:
-        self.server = server_name(target)
-        self.timeout = target.number("session_timeout")
-        self.id = 0
-        self.zxid = 0
-        self.seen = seen
-        self.connected = False
-        self.over = False
-        self.denied = False
+        self.server: str = server_name(target)
+        self.timeout: float = target.number("session_timeout")
+        self.id: int = 0
+        self.zxid: int = 0
+        self.seen: int = seen
+        self.connected: bool = False
+        self.over: bool = False
+        self.denied: bool = False
         self._stopping = False
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -106,7 +106,7 @@ class Session:
         self._waiters: list[asyncio.Future[None]] = []
         hosts = ",".join(_shown(address.host, address.port) for address in target.addresses)
         credentials = f"{target.username}:{target.password}" if target.username else ""
-        self._client = client.Connection(hosts, self.timeout, credentials, _Relay(self._inbox, self))
+        self._client = client.make_client(hosts, self.timeout, credentials, _Relay(self._inbox, self))
 
     def start(self) -> None:
         """Begin to connect, and go on for ever."""

@@ -139,7 +139,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
             self._retire(before)
             self._ledger.lose_session(session)
         self._owners.live[session.id] = session
-        self.lease = min(each.timeout for each in (session, *self._sessions))
+        self.lease: float = min(each.timeout for each in (session, *self._sessions))
         if before or not self._sessions or session is self._sessions[0]:
             self._rearm = self._watches.guarding
 

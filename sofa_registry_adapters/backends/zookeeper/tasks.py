@@ -38,8 +38,8 @@ class Task(ABC):
         self.key = key
         self.path = path
         self.session = session
-        self.size = 2 * len(path.encode()) + size + OPERATION_BYTES
-        self.answered = False
+        self.size: int = 2 * len(path.encode()) + size + OPERATION_BYTES
+        self.answered: bool = False
         self.answer: str | RegistryError | None = None
 
     @abstractmethod
@@ -180,7 +180,7 @@ class Context:
         self.acl = acl
         self.server = server
         self.ledger = ledger
-        self.owners = Owners()
+        self.owners: Owners = Owners()
         self.dropped = dropped
 
     def conflict(self, path: str, node: Stat) -> Conflict:

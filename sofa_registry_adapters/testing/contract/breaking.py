@@ -151,9 +151,9 @@ class ServiceFaults(StoreFaults):
         self.service = service
         self.proxy = proxy
         own = {"kill": ("kill", "start"), "pause": ("pause", "resume"), "wipe": ("wipe",)}
-        self.abilities |= {name for ability in service.abilities for name in own.get(ability, ())}
-        if proxy is not None:
-            self.abilities |= {"cut", "black_hole", "heal"}
+        through = {"cut", "black_hole", "heal"} if proxy is not None else set[str]()
+        own_names = {name for ability in service.abilities for name in own.get(ability, ())}
+        self.abilities: frozenset[str] = self.abilities | own_names | through
 
     def kill(self) -> None:
         self.service.kill()

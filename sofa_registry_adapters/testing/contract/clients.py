@@ -37,8 +37,8 @@ class Application:
     """An asyncio application: an event loop on a thread of its own, into which a test puts coroutines."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="application", daemon=True)
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.thread: threading.Thread = threading.Thread(target=self.loop.run_forever, name="application", daemon=True)
         self.thread.start()
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
@@ -166,7 +166,7 @@ class Following:
 
     def __init__(self) -> None:
         self.changes: list[InstancesChange] = []
-        self.ended = threading.Event()
+        self.ended: threading.Event = threading.Event()
 
     def run(self, watch: Watch) -> None:
         """Iterate, blocking."""
@@ -301,7 +301,7 @@ class Recorder:
         self.threads: list[threading.Thread] = []
         self.times: list[float] = []
         self.replica: dict[str, Instance] = {}
-        self.overlaps = 0
+        self.overlaps: int = 0
         self._inside = 0
         self._mark = 0
 

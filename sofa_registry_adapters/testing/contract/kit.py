@@ -61,7 +61,7 @@ class Registries:
             self._options = {**self._options, "leaving": self.seen_leaving, **options}
         if lease_option in table:
             self._options[lease_option] = lease
-            self.lease = lease
+            self.lease: float = lease
         else:
             self.lease = float(table["call_timeout"].default or 0.0)
         self._closing = contextlib.ExitStack()

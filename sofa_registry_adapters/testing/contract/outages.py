@@ -42,11 +42,13 @@ class Scene:
     """A publisher of many instances, a consumer that records, and a reader, before something breaks."""
 
     def __init__(self, registries: Registries, **options: Value) -> None:
-        self.publisher = registries.blocking(**options)
+        self.publisher: Registry = registries.blocking(**options)
+        self.consumer: Registry
+        self.recorder: Recorder
         self.consumer, self.recorder = registries.recorder(ECHO, **options)
-        self.reader = registries.blocking(**options)
-        self.many = self.publisher.publish(ECHO, MANY)
-        self.more = [self.publisher.publish(f"more {number}", MINE) for number in range(5)]
+        self.reader: Registry = registries.blocking(**options)
+        self.many: Registration = self.publisher.publish(ECHO, MANY)
+        self.more: list[Registration] = [self.publisher.publish(f"more {number}", MINE) for number in range(5)]
         eventually(lambda: len(self.recorder.ids) == len(MANY), STEP, "all are seen")
         self.recorder.mark()
 

@@ -45,7 +45,7 @@ class ChildProcess:
         cwd: Path | None = None,
         output: int | IO[bytes] = subprocess.DEVNULL,
     ) -> None:
-        self.argv = tuple(argv)
+        self.argv: tuple[str, ...] = tuple(argv)
         self._owner = os.getpid()
         self._ended = threading.Event()
         self._code: int | None = None

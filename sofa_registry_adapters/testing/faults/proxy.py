@@ -71,9 +71,9 @@ class NetProxy:
     def __init__(self, upstream: tuple[str, int], host: str = "127.0.0.1", port: int = 0) -> None:
         self.upstream = upstream
         self.host = host
-        self.port = port
-        self.accepted = 0
-        self.cuts = 0
+        self.port: int = port
+        self.accepted: int = 0
+        self.cuts: int = 0
         self._owner = os.getpid()
         self._up, self._down = _Way(), _Way()
         self._delay = self._jitter = self._rate = 0.0

@@ -38,7 +38,7 @@ class LocalService(Service):
 
     def _settle(self) -> None:
         for left in reversed(range(_PORTS_TRIED)):
-            self.port = free_port(self.host)
+            self.port: int = free_port(self.host)
             try:
                 self.start()
             except ServiceError:

@@ -37,7 +37,7 @@ class Service:
 
     def __init__(self, product: Product, host: str, port: int, *, origin: str, url: str = "") -> None:
         self.product = product
-        self.name = product.name
+        self.name: str = product.name
         self.host = host
         self.port = port
         self.origin = origin
