@@ -35,6 +35,8 @@ ASIDE = {
     (AsyncSubscription, "__exit__"): "likewise",
 }
 """What an async class has beside the mapped names, and why."""
+
+
 def verbs(cls: type) -> dict[str, Callable[..., Any]]:
     return {
         name: found
