@@ -106,7 +106,7 @@ class FileStore(RecordStore, ListableStore):
         return await self._run(self._read, bucket)
 
     def _read(self, bucket: Bucket) -> StoreSnapshot:
-        found = [self._load(file) for file in self._folder.glob("*.json")]
+        found = map(self._load, self._folder.glob("*.json"))
         records = [one for one in found if one is not None and bucket.holds(one.key)]
         return StoreSnapshot(Revision(counter=int(self._clock.monotonic() * 1e9)), records)
 
@@ -133,8 +133,7 @@ class FileStore(RecordStore, ListableStore):
         return None
 
     def _prolong(self, file: Path) -> None:
-        until = self._clock.wall_ms() / 1000 + self.lease
-        os.utime(file, (until, until))
+        os.utime(file, times=(0, self._clock.wall_ms() / 1000 + self.lease))
 
 
 BACKEND = BackendType(
@@ -144,6 +143,7 @@ BACKEND = BackendType(
     considerations="Changes are polled for, and each poll reads every file: this is for some hundred records.",
     capabilities=FileStore.capabilities,
     load=lambda: FileStore,
+    defaults={"poll": 0.5, "leaving": 0.8},
     options=(Option(name="lease", kind="seconds", default=10.0, least=1, meaning="how long the dead are kept"),),
     needs_host=False,
 )
