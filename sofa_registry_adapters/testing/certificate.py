@@ -205,7 +205,7 @@ def _reasons(certificates: Sequence[Certificate]) -> Iterable[str]:
         counted = Counter((run.outcome, run.reason) for each in one.promises for run in each.runs if run.reason)
         if counted:
             lines = (f"- {count} {name}: {_inline(reason)}\n" for (name, reason), count in sorted(counted.items()))
-            yield "".join((f"\nTests that did not pass on `{one.backend}://`:\n\n", *lines))
+            yield "".join((f"\nTests on `{one.backend}://` that did not pass, and why:\n\n", *lines))
 
 
 def _inline(text: str) -> str:
