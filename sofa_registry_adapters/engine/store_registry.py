@@ -253,6 +253,9 @@ class StoreRegistry(RegistryBackend):
     async def lookup(self, service: ServiceKey, known: Revision | None = None) -> Snapshot | None:
         simple = type(self._layout).sources is ServiceLayout.sources
         assembly = Assembly(self._layout, service, self._assemblies.get(service))
+        if not self._capabilities.push:
+            # Nothing else remembers what a record said last, where there is no watch.
+            self._assemblies[service] = assembly
         if simple:
             async with self._bounded("reading"):
                 found = await self._store.read(self._layout.bucket(service), known)
