@@ -83,7 +83,8 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     """How a backend presents itself before its client library is imported.
 
     ``load`` returns a function that makes the backend for a target: a `RegistryBackend`, or a `RecordStore` when
-    ``store`` is true; only ``load`` may import the client library. ``defaults`` overrides the
+    ``store`` is true; only ``load`` may import the client library. ``load_config`` does the same for a `ConfigBackend`; a store
+    needs none, the engine makes one of it. ``defaults`` overrides the
     defaults of options that all backends share. ``grammar`` is the URL's form, ``considerations`` the
     product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS;
     files for it are named by the options ``ca``, ``cert`` and ``key``.
@@ -96,6 +97,7 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: Capabilities
     load: Callable[[], Callable[..., object]]
     store: bool = True
+    load_config: Callable[[], Callable[..., object]] | None = None
     options: tuple[Option, ...] = ()
     defaults: Mapping[str, Value] = {}
     extra: str = ""
@@ -116,7 +118,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     restart of the product. ``shared``: other processes see it. ``detects_loss_within``: seconds until a record deleted
     behind its owner's back is noticed. ``notices_death_within``: seconds after a killed publisher's
     lease by which its records are gone; with ``notices_death_at_once`` no lease is waited for.
-    ``max_value_bytes``: the largest record. ``survives_fork``: a child may open its own.
+    ``max_value_bytes``: the largest record. ``survives_fork``: a child may open its own. ``max_config_bytes``: the largest
+    configuration value (0: as ``max_value_bytes``). ``binary_config``: such a value may be bytes that are no text.
     """
 
     push: bool = True
@@ -132,3 +135,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     notices_death_within: float = 2.0
     max_value_bytes: int = 1_000_000
     survives_fork: bool = True
+    max_config_bytes: int = 0
+    binary_config: bool = True

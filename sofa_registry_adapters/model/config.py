@@ -1,0 +1,64 @@
+"""Configuration values: where one is, what it says, and what changed."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+from sofa_registry_adapters.model.names import check_text
+
+DEFAULT_GROUP: Final = "DEFAULT_GROUP"
+"""The group of a key that names none; Nacos and DRM call it the same."""
+
+
+class Absent(enum.Enum):
+    """The type of `ABSENT`."""
+
+    ABSENT = "ABSENT"
+
+
+ABSENT: Final = Absent.ABSENT
+"""As an expected revision: there must be no value yet."""
+
+
+class ConfigKey(msgspec.Struct, frozen=True, order=True, gc=False):
+    """Where a value is: a key in a group. Both follow the rules of service names."""
+
+    key: str
+    group: str = DEFAULT_GROUP
+
+    def __post_init__(self) -> None:
+        check_text(self.key, "the configuration key")
+        check_text(self.group, "the configuration group")
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.key}"
+
+
+class ConfigItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One value of a key at one time.
+
+    ``content`` is what was published, text or bytes. ``revision`` is opaque and compared for equality only; a key that
+    was removed and created again has another. ``updated_at`` is in seconds of the Unix epoch, 0 where the product does
+    not say. ``stale``: the last known good, which the product could not confirm.
+    """
+
+    key: str
+    group: str = DEFAULT_GROUP
+    content: str | bytes
+    revision: str
+    content_type: str = ""
+    updated_at: float = 0.0
+    stale: bool = False
+
+    @property
+    def data(self) -> bytes:
+        """The content as bytes; text is UTF-8."""
+        return self.content if isinstance(self.content, bytes) else self.content.encode()
+
+    @property
+    def text(self) -> str:
+        """The content as text. Raises UnicodeDecodeError for bytes that are not UTF-8."""
+        return self.content if isinstance(self.content, str) else self.content.decode()
