@@ -129,7 +129,16 @@ class Denied(Refused):
 
 
 class Conflict(Refused):
-    """Somebody else holds the record, or it changed since it was read."""
+    """Somebody else holds the record, or it changed since it was read.
+
+    Of a configuration value: ``expected`` is the revision that was demanded, ``present`` the one that is there; None is
+    no value.
+    """
+
+    def __init__(self, *message: object, expected: str | None = None, present: str | None = None) -> None:
+        super().__init__(*message)
+        self.expected: str | None = expected
+        self.present: str | None = present
 
 
 class CorruptRecord(Refused):

@@ -3,6 +3,10 @@
 from sofa_registry_adapters.model.events import (
     BackendLost,
     BackendRestored,
+    ConfigChanged,
+    ConfigLooped,
+    ConfigRejected,
+    ConfigSnapshotFailed,
     Event,
     InstancesChanged,
     ListenerFailed,
@@ -20,6 +24,10 @@ from sofa_registry_adapters.model.events import (
 __all__ = [
     "BackendLost",
     "BackendRestored",
+    "ConfigChanged",
+    "ConfigLooped",
+    "ConfigRejected",
+    "ConfigSnapshotFailed",
     "Event",
     "InstancesChanged",
     "ListenerFailed",

@@ -38,11 +38,12 @@ class ConfigKey(msgspec.Struct, frozen=True, order=True, gc=False):
 
 
 class ConfigItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One value of a key at one time.
+    """One value of a key at one time. Printing it shows no content: that may be secret.
 
     ``content`` is what was published, text or bytes. ``revision`` is opaque and compared for equality only; a key that
     was removed and created again has another. ``updated_at`` is in seconds of the Unix epoch, 0 where the product does
-    not say. ``stale``: the last known good, which the product could not confirm.
+    not say; ``author`` says who published it, as far as is known. ``stale``: the last known good, which the product could
+    not confirm.
     """
 
     key: str
@@ -51,6 +52,7 @@ class ConfigItem(msgspec.Struct, frozen=True, kw_only=True):
     revision: str
     content_type: str = ""
     updated_at: float = 0.0
+    author: str = ""
     stale: bool = False
 
     @property
@@ -62,3 +64,27 @@ class ConfigItem(msgspec.Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The content as text. Raises UnicodeDecodeError for bytes that are not UTF-8."""
         return self.content if isinstance(self.content, str) else self.content.decode()
+
+    def __repr__(self) -> str:
+        stale = " stale" if self.stale else ""
+        return f"<ConfigItem {self.group}/{self.key} {len(self.data)} bytes {self.revision}{stale}>"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        return [("key", f"{self.group}/{self.key}"), ("revision", self.revision)]
+
+
+class ConfigChange(msgspec.Struct, frozen=True):
+    """One step of a listener or a watch: the value after it, and the one that this listener was told of before.
+
+    None is no value: ``item`` after a removal, ``previous`` before the first value. Steps that a slow listener missed are
+    folded into one; a change of staleness alone is no step.
+    """
+
+    key: ConfigKey
+    item: ConfigItem | None
+    previous: ConfigItem | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether the value is the last known good, served without the config center."""
+        return self.item is not None and self.item.stale

@@ -1,9 +1,10 @@
-"""What happened, as typed values in the past tense. `Registry.events` delivers them."""
+"""What happened, as typed values in the past tense. `Registry.events` and `ConfigCenter.events` deliver them."""
 
 from __future__ import annotations
 
 import msgspec
 
+from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange
 
@@ -70,14 +71,14 @@ class ProtectionEnded(Event, frozen=True):
 
 
 class BackendLost(Event, frozen=True):
-    """The registry cannot be reached; views are served from the last known good."""
+    """The registry, or the config center, cannot be reached; the last known good is served."""
 
     backend: str
     reason: str
 
 
 class BackendRestored(Event, frozen=True):
-    """The registry answers again."""
+    """The registry, or the config center, answers again."""
 
     backend: str
     seconds: float
@@ -102,4 +103,32 @@ class SnapshotFailed(Event, frozen=True):
     """The disk snapshot of a service could not be written or read."""
 
     service: ServiceKey
+    reason: str
+
+
+class ConfigChanged(Event, frozen=True):
+    """A followed configuration value was published, published anew, or removed."""
+
+    change: ConfigChange
+
+
+class ConfigRejected(Event, frozen=True):
+    """What the config center says of a key cannot be used; its last good value stays."""
+
+    key: ConfigKey
+    reason: str
+
+
+class ConfigLooped(Event, frozen=True):
+    """A listener publishes the very key that it listens to, again and again, and so keeps calling itself."""
+
+    key: ConfigKey
+    publications: int
+    seconds: float
+
+
+class ConfigSnapshotFailed(Event, frozen=True):
+    """The last known good value of a key could not be written to disk or read."""
+
+    key: ConfigKey
     reason: str
