@@ -40,7 +40,7 @@ def coming() -> str:
     """The fragments of changes that no release has yet."""
     sections = []
     for kind, title in KINDS.items():
-        texts = [one.read_text(encoding="utf-8").strip() for one in sorted(FRAGMENTS.glob(f"*.{kind}.md"))]
+        texts = [one.read_text(encoding="utf-8").strip() for one in sorted(FRAGMENTS.glob(f"*.{kind}.*md"))]
         if texts:
             sections.append(f"### {title}\n\n" + "".join(f"- {text}\n" for text in texts))
     return "## Not released yet\n\n" + "\n".join(sections) if sections else ""

@@ -1,9 +1,11 @@
 """A pytest plugin that offers real servers as fixtures: `pytest -p sofa_registry_adapters.testing.plugin`.
 
-- `redis_service`, `zookeeper_service`: one shared server for the session; use fresh names, do not hurt it.
+- `redis_service`, `zookeeper_service`, `nacos_service`, `nacos2_service`: one shared server for the session; use fresh
+  names, do not hurt it. `nacos` is its line 3, `nacos2` its line 2.
 - `registry`, `registry_stage`, `registry_clock`: an in-process registry, its faults, its time; no server needed.
-- `real_redis`, `real_zookeeper`: URLs of real ones.
-- `own_redis`, `own_zookeeper`: a factory of servers for one module, to be killed, frozen and wiped.
+- `real_redis`, `real_zookeeper`, `real_nacos`, `real_nacos2`: URLs of real ones.
+- `own_redis`, `own_zookeeper`, `own_nacos`, `own_nacos2`: a factory of servers for one module, to be killed, frozen and
+  wiped.
 
 Where there is no server the test is skipped with the reason; with `--require-services` it fails instead. The
 end of the run says where each server came from, or how to get it.
@@ -11,6 +13,7 @@ end of the run says where each server came from, or how to get it.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections import Counter
 from collections.abc import Iterator
@@ -21,10 +24,12 @@ import pytest
 from sofa_registry_adapters.testing.applicability import reason_of
 from sofa_registry_adapters.testing.services import (
     PRODUCTS,
+    Product,
     Service,
     ServiceError,
     ServiceUnavailable,
     find_service,
+    nacos,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +50,13 @@ class OwnService(Protocol):
         """
 
 
+class OwnNacos(Protocol):
+    """A factory of Nacos servers of one line for one module."""
+
+    def __call__(self, *, password: str = "", push_delay: float = 0.5) -> Service:
+        """As `OwnService`; see `nacos.product` for the options. Each server takes half a gigabyte until the module ends."""
+
+
 class Attendance:
     """Which servers this run asked for, where they came from, and which of them have to be there."""
 
@@ -53,12 +65,13 @@ class Attendance:
         self.found: dict[str, str] = {}
         self.missing: dict[str, ServiceUnavailable] = {}
 
-    def find(self, name: str, *, own: bool = False, persistent: bool = False) -> Service:
+    def find(self, product: Product, *, own: bool = False, persistent: bool = False) -> Service:
         """The server, or the end of the test: skipped, or failed where it is required."""
+        name = product.name
         if name in self.missing:
             self._absent(self.missing[name])
         try:
-            service = find_service(name, own=own, persistent=persistent)
+            service = find_service(product, own=own, persistent=persistent)
         except ServiceUnavailable as error:
             if not own:
                 self.missing[name] = error
@@ -139,23 +152,45 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _shared(request: pytest.FixtureRequest, name: str) -> Iterator[Service]:
-    with request.config.stash[_ATTENDANCE].find(name) as service:
+    with request.config.stash[_ATTENDANCE].find(PRODUCTS[name]) as service:
         yield service
 
 
+class _Own:
+    """The servers that one module has started, one for each set of options."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._attendance = request.config.stash[_ATTENDANCE]
+        self._started: dict[tuple[object, ...], Service] = {}
+
+    def get(self, product: Product, *options: object, persistent: bool = False) -> Service:
+        if options not in self._started:
+            self._started[options] = self._attendance.find(product, own=True, persistent=persistent)
+        self._started[options].start()
+        return self._started[options]
+
+    def close(self) -> None:
+        for service in self._started.values():
+            service.close()
+
+
 def _own(request: pytest.FixtureRequest, name: str) -> Iterator[OwnService]:
-    attendance = request.config.stash[_ATTENDANCE]
-    started: dict[bool, Service] = {}
+    with contextlib.closing(_Own(request)) as servers:
 
-    def get(*, persistent: bool = False) -> Service:
-        if persistent not in started:
-            started[persistent] = attendance.find(name, own=True, persistent=persistent)
-        started[persistent].start()
-        return started[persistent]
+        def get(*, persistent: bool = False) -> Service:
+            return servers.get(PRODUCTS[name], persistent, persistent=persistent)
 
-    yield get
-    for service in started.values():
-        service.close()
+        yield get
+
+
+def _own_nacos(request: pytest.FixtureRequest, line: int) -> Iterator[OwnNacos]:
+    with contextlib.closing(_Own(request)) as servers:
+
+        def get(*, password: str = "", push_delay: float = 0.5) -> Service:
+            product = nacos.product(line, password=password, push_delay=push_delay)
+            return servers.get(product, password, push_delay)
+
+        yield get
 
 
 @pytest.fixture
@@ -193,6 +228,18 @@ def real_zookeeper(zookeeper_service: Service) -> str:
     return zookeeper_service.url
 
 
+@pytest.fixture
+def real_nacos(nacos_service: Service) -> str:
+    """The URL of a real Nacos of line 3, found or started; use a namespace of your own, as its path."""
+    return nacos_service.url
+
+
+@pytest.fixture
+def real_nacos2(nacos2_service: Service) -> str:
+    """The URL of a real Nacos of line 2, found or started; use a namespace of your own, as its path."""
+    return nacos2_service.url
+
+
 @pytest.fixture(scope="session")
 def redis_service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """The Redis server that all tests of the session share."""
@@ -205,6 +252,18 @@ def zookeeper_service(request: pytest.FixtureRequest) -> Iterator[Service]:
     yield from _shared(request, "zookeeper")
 
 
+@pytest.fixture(scope="session")
+def nacos_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The Nacos server of line 3 that all tests of the session share."""
+    yield from _shared(request, "nacos")
+
+
+@pytest.fixture(scope="session")
+def nacos2_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The Nacos server of line 2 that all tests of the session share."""
+    yield from _shared(request, "nacos2")
+
+
 @pytest.fixture(scope="module")
 def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnService]:
     """Redis servers of this module's own."""
@@ -215,3 +274,15 @@ def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnService]:
 def own_zookeeper(request: pytest.FixtureRequest) -> Iterator[OwnService]:
     """ZooKeeper servers of this module's own."""
     yield from _own(request, "zookeeper")
+
+
+@pytest.fixture(scope="module")
+def own_nacos(request: pytest.FixtureRequest) -> Iterator[OwnNacos]:
+    """Nacos servers of line 3 of this module's own."""
+    yield from _own_nacos(request, 3)
+
+
+@pytest.fixture(scope="module")
+def own_nacos2(request: pytest.FixtureRequest) -> Iterator[OwnNacos]:
+    """Nacos servers of line 2 of this module's own."""
+    yield from _own_nacos(request, 2)

@@ -27,10 +27,10 @@ from sofa_registry_adapters.testing.faults import (
 class EchoServer:
     """Answers every chunk with itself, and remembers what it saw."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.received = bytearray()
         self.ended: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -279,6 +279,45 @@ def test_a_free_port_is_outside_the_range_of_outgoing_connections() -> None:
     assert not first <= port <= last
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_a_free_port_has_free_neighbours_at_the_distances_asked_for() -> None:
+    port = free_port(offsets=(-1000, 0, 1000))
+    with (
+        socket.create_server(("127.0.0.1", port - 1000)),
+        socket.create_server(("127.0.0.1", port)),
+        socket.create_server(("127.0.0.1", port + 1000)),
+    ):
+        pass
+
+
+def test_distances_that_no_port_has_are_an_error() -> None:
+    with pytest.raises(OSError, match="no free ports at the distances 0, 66000"):
+        free_port(offsets=(0, 66_000))
+
+
+def test_a_proxy_listens_at_the_distances_of_its_upstream_and_breaks_all_of_them() -> None:
+    main = free_port(offsets=(0, 3))
+    with (
+        closing(EchoServer(main)) as first,
+        closing(EchoServer(main + 3)) as second,
+        NetProxy(first.address, offsets=(0, 3)) as proxy,
+    ):
+        places = [(proxy.host, proxy.port), (proxy.host, proxy.port + 3)]
+        with socket.create_connection(places[0], 5) as near, socket.create_connection(places[1], 5) as far:
+            assert ask(near, b"near") == b"near"
+            assert ask(far, b"far") == b"far"
+            assert (first.received, second.received) == (b"near", b"far")
+            proxy.refuse()
+            for link in (near, far):
+                with pytest.raises(ConnectionResetError):
+                    link.recv(1)
+        for place in places:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(place, 5)
+        proxy.pass_through()
+        with socket.create_connection(places[1], 5) as far:
+            assert ask(far, b"again") == b"again"
 
 
 def test_eventually_gives_the_first_true_value() -> None:

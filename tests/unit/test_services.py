@@ -217,7 +217,9 @@ class TestFinding:
         assert "on the PATH" in caught.value.reason
 
     def test_an_unknown_product_is_named(self) -> None:
-        with pytest.raises(ServiceError, match="no product is called 'consul'; there are redis, zookeeper"):
+        with pytest.raises(
+            ServiceError, match="no product is called 'consul'; there are redis, zookeeper, nacos, nacos2"
+        ):
             find_service("consul")
 
     def test_a_server_that_does_not_start_shows_its_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +237,7 @@ class TestFinding:
         free = free_port()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             ports = iter([taken.getsockname()[1], free])
-            monkeypatch.setattr(local, "free_port", lambda _: next(ports))
+            monkeypatch.setattr(local, "free_port", lambda *_: next(ports))
             with find_service("redis", own=True) as redis:
                 assert redis.port == free
 

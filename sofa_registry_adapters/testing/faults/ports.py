@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _LOWEST = 10_000
+_HIGHEST = 65_535
 _TRIES = 200
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_port(host: str = "127.0.0.1", offsets: Collection[int] = (0,)) -> int:
     """A port of `host` that nobody listens on and that the kernel hands to no outgoing connection.
+
+    `offsets` is for a server with several ports at fixed distances from its main one: all of them are free then.
 
     A port of the ephemeral range would be wrong for a server that goes away for a while: a client that keeps
     dialling it on loopback may be given that very port as its own and connect to itself, and the server could
@@ -21,13 +25,24 @@ def free_port(host: str = "127.0.0.1") -> int:
     """
     ceiling = _ephemeral_floor()
     draw = random.SystemRandom()
-    for _ in range(_TRIES if ceiling > _LOWEST else 0):
-        port = draw.randrange(_LOWEST, ceiling)
-        if _can_bind(host, port):
+    lowest, highest = _LOWEST - min(offsets), ceiling - max(offsets)
+    for _ in range(_TRIES if highest > lowest else 0):
+        port = draw.randrange(lowest, highest)
+        if all(_can_bind(host, port + offset) for offset in offsets):
             return port
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    return _any_port(host, offsets)
+
+
+def _any_port(host: str, offsets: Collection[int]) -> int:
+    """One of those that the kernel hands out."""
+    for _ in range(_TRIES):
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        if all(0 < port + offset <= _HIGHEST and _can_bind(host, port + offset) for offset in offsets):
+            return port
+    message = f"{host} has no free ports at the distances {', '.join(map(str, offsets))}"
+    raise OSError(message)
 
 
 def _ephemeral_floor() -> int:

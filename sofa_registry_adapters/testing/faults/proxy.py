@@ -14,7 +14,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from sofa_registry_adapters.testing.faults.ports import free_port
@@ -66,10 +66,16 @@ class NetProxy:
     The verbs may be called from any thread and are in force when they return. "up" is from the client to the
     server: black-holing it loses requests, black-holing "down" loses the answers to requests that were
     carried out.
+
+    A server whose clients use several ports, at fixed distances from the main one, is given with these
+    `offsets`: the proxy listens at the same distances from `port`, and each fault is one of all of them.
     """
 
-    def __init__(self, upstream: tuple[str, int], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, upstream: tuple[str, int], host: str = "127.0.0.1", port: int = 0, *, offsets: Sequence[int] = (0,)
+    ) -> None:
         self.upstream = upstream
+        self.offsets: tuple[int, ...] = tuple(offsets)
         self.host = host
         self.port: int = port
         self.accepted: int = 0
@@ -79,8 +85,8 @@ class NetProxy:
         self._delay = self._jitter = self._rate = 0.0
         self._budget: int | None = None
         self._last_cut: asyncio.Task[None] | None = None
-        self._listener: socket.socket | None = None
-        self._doorman: asyncio.Task[None] | None = None
+        self._listeners: list[socket.socket] = []
+        self._doormen: list[asyncio.Task[None]] = []
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="NetProxy", daemon=True)
@@ -187,43 +193,49 @@ class NetProxy:
         return asyncio.run_coroutine_threadsafe(change, self._loop).result(_SWITCH_SECONDS)
 
     async def _listen(self) -> None:
-        if self._listener is None:
-            self._listener = self._bind()
-            self.port = int(self._listener.getsockname()[1])
-            self._doorman = asyncio.create_task(self._accept(self._listener))
+        if not self._listeners:
+            self._listeners = self._bind()
+            self.port = int(self._listeners[0].getsockname()[1]) - self.offsets[0]
+            host, port = self.upstream
+            for offset, listener in zip(self.offsets, self._listeners, strict=True):
+                self._doormen.append(asyncio.create_task(self._accept(listener, (host, port + offset))))
 
-    def _bind(self) -> socket.socket:
+    def _bind(self) -> list[socket.socket]:
         chosen = self.port
         for left in reversed(range(1 if chosen else _BIND_TRIES)):
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.settimeout(0)
             try:
-                listener.bind((self.host, chosen or free_port(self.host)))
-                listener.listen(256)
+                return self._bind_all(chosen or free_port(self.host, self.offsets))
             except OSError:
-                listener.close()
                 if not left:
                     raise
-            else:
-                return listener
         raise AssertionError
 
-    async def _stop_listening(self) -> None:
-        if self._doorman is not None:
-            self._doorman.cancel()
-            await asyncio.wait([self._doorman])
-            self._doorman = None
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+    def _bind_all(self, port: int) -> list[socket.socket]:
+        with contextlib.ExitStack() as bound:
+            listeners = [bound.enter_context(socket.socket()) for _ in self.offsets]
+            for offset, listener in zip(self.offsets, listeners, strict=True):
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.settimeout(0)
+                listener.bind((self.host, port + offset))
+                listener.listen(256)
+            bound.pop_all()
+        return listeners
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _stop_listening(self) -> None:
+        for doorman in self._doormen:
+            doorman.cancel()
+        if self._doormen:
+            await asyncio.wait(self._doormen)
+        for listener in self._listeners:
+            listener.close()
+        self._doormen, self._listeners = [], []
+
+    async def _accept(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
         while True:
             client, _ = await self._loop.sock_accept(listener)
             self.accepted += 1
             link = _Link(client)
-            task = asyncio.create_task(self._carry(link))
+            task = asyncio.create_task(self._carry(link, upstream))
             self._links[task] = link
             task.add_done_callback(self._forget)
 
@@ -239,7 +251,7 @@ class NetProxy:
             await asyncio.wait(tasks)
             await asyncio.sleep(0)  # the sockets are closed by the tasks' callbacks
 
-    async def _carry(self, link: _Link) -> None:
+    async def _carry(self, link: _Link, upstream: tuple[str, int]) -> None:
         await self._up.gate.wait()  # in a black hole the server never hears of a new connection
         server = socket.socket()
         link.sockets.append(server)
@@ -248,7 +260,7 @@ class NetProxy:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = link.sockets[0]
         with contextlib.suppress(OSError, ExceptionGroup):
-            await self._loop.sock_connect(server, self.upstream)
+            await self._loop.sock_connect(server, upstream)
             async with asyncio.TaskGroup() as pumps:
                 for source, sink, way in ((client, server, self._up), (server, client, self._down)):
                     queue: asyncio.Queue[tuple[float, bytes | None]] = asyncio.Queue(_QUEUED_CHUNKS)

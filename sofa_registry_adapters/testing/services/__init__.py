@@ -6,7 +6,8 @@ directory, and ends with this process, however that ends; a container ends when 
 """
 
 from sofa_registry_adapters.testing.services.finding import find_service
-from sofa_registry_adapters.testing.services.products import PRODUCTS, Product
+from sofa_registry_adapters.testing.services.product import Product
+from sofa_registry_adapters.testing.services.products import PRODUCTS
 from sofa_registry_adapters.testing.services.service import (
     ABILITIES,
     Service,

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sofa_registry_adapters.testing.faults import free_port
-from sofa_registry_adapters.testing.services.products import Product
+from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.service import ABILITIES, Service, ServiceError
 
 _DAEMON_SECONDS = 1.0
@@ -61,7 +61,7 @@ class ContainerService(Service):
         daemon = urlsplit(os.environ.get("DOCKER_HOST", ""))
         host = (daemon.hostname or "") if daemon.scheme == "tcp" else ""
         host = host or "127.0.0.1"
-        super().__init__(product, host, free_port(), origin=f"container of {product.image.name}")
+        super().__init__(product, host, free_port(offsets=product.offsets), origin=f"container of {product.image.name}")
         self._persistent = persistent
         self._owner = os.getpid()
         self._container = self._create()
@@ -84,7 +84,9 @@ class ContainerService(Service):
         container: Any = DockerContainer(image.name)
         # On this machine's loopback only, unless the daemon is elsewhere: these servers ask for no password.
         local = self.host == "127.0.0.1"
-        container.ports[image.port] = (self.host, self.port) if local else self.port
+        for offset in self.product.offsets:
+            outside = self.port + offset
+            container.ports[image.port + offset] = (self.host, outside) if local else outside
         for name, value in image.environment.items():
             container.with_env(name, value)
         command = image.command(self._persistent)

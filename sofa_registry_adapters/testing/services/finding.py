@@ -7,12 +7,15 @@ from urllib.parse import urlsplit
 
 from sofa_registry_adapters.testing.services.container import ContainerService, container_obstacle
 from sofa_registry_adapters.testing.services.local import LocalService
-from sofa_registry_adapters.testing.services.products import PRODUCTS, Product
+from sofa_registry_adapters.testing.services.product import Product
+from sofa_registry_adapters.testing.services.products import PRODUCTS
 from sofa_registry_adapters.testing.services.service import Service, ServiceError, ServiceUnavailable
 
 
-def find_service(name: str, *, own: bool = False, persistent: bool = False) -> Service:
-    """A running server of the product `name`, to be closed by the caller.
+def find_service(product: str | Product, *, own: bool = False, persistent: bool = False) -> Service:
+    """A running server of the product, to be closed by the caller.
+
+    The product is named, or is one that was made with options of its own, such as `nacos.product`.
 
     The environment comes first (`SOFA_TEST_REDIS_URL` and the like), then a container, then a program on
     this machine. `own` leaves the environment out: the server may then be killed, frozen and wiped.
@@ -22,10 +25,8 @@ def find_service(name: str, *, own: bool = False, persistent: bool = False) -> S
         ServiceUnavailable: there is none; the text says why and how to get one.
         ServiceError: the one named by the environment does not answer, or one that should start does not.
     """
-    product = PRODUCTS.get(name)
-    if product is None:
-        message = f"no product is called {name!r}; there are {', '.join(PRODUCTS)}"
-        raise ServiceError(message)
+    if isinstance(product, str):
+        product = _named(product)
     url = os.environ.get(product.variable, "")
     if url and not own:
         return _from_environment(product, url)
@@ -36,7 +37,14 @@ def find_service(name: str, *, own: bool = False, persistent: bool = False) -> S
     if not isinstance(local, str):
         return LocalService(product, local, persistent=persistent)
     first = "a server of our own is needed" if own else f"{product.variable} is not set"
-    raise ServiceUnavailable(name, f"{first}, {obstacle}, {local}", product.remedy)
+    raise ServiceUnavailable(product.name, f"{first}, {obstacle}, {local}", product.remedy)
+
+
+def _named(name: str) -> Product:
+    if name not in PRODUCTS:
+        message = f"no product is called {name!r}; there are {', '.join(PRODUCTS)}"
+        raise ServiceError(message)
+    return PRODUCTS[name]
 
 
 def _from_environment(product: Product, url: str) -> Service:
@@ -60,8 +68,8 @@ def _first_host(product: Product, url: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, 0
         parts = urlsplit("")
-    if parts.scheme != product.name or not host:
+    if parts.scheme != product.scheme or not host:
         # The URL itself is not shown: it may hold a password.
-        message = f"{product.variable} has to look like {product.name}://HOST:{product.port}"
+        message = f"{product.variable} has to look like {product.scheme}://HOST:{product.port}"
         raise ServiceError(message)
     return host, port

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from sofa_registry_adapters.testing.faults import ChildProcess, free_port
-from sofa_registry_adapters.testing.services.products import Prepare, Product
+from sofa_registry_adapters.testing.services.product import Prepare, Product
 from sofa_registry_adapters.testing.services.service import ABILITIES, Service, ServiceError
 
 _PORTS_TRIED = 5
@@ -36,9 +36,14 @@ class LocalService(Service):
             self.close()
             raise
 
+    @property
+    def directory(self) -> Path:
+        """Its data and configuration, which `wipe` removes."""
+        return self._root / "server"
+
     def _settle(self) -> None:
         for left in reversed(range(_PORTS_TRIED)):
-            self.port: int = free_port(self.host)
+            self.port: int = free_port(self.host, (*self.product.offsets, *self.product.inner_offsets))
             try:
                 self.start()
             except ServiceError:
@@ -60,11 +65,10 @@ class LocalService(Service):
         if self._child is not None and self._child.alive:
             self._child.cont()
         else:
-            directory = self._root / "server"
-            directory.mkdir(exist_ok=True)
-            command = self._prepare(directory, self.port, self._persistent)
+            self.directory.mkdir(exist_ok=True)
+            command = self._prepare(self.directory, self.port, self._persistent)
             with self._log.open("ab") as log:
-                self._child = ChildProcess(command, cwd=directory, output=log)
+                self._child = ChildProcess(command, cwd=self.directory, output=log)
         self._await_answer()
 
     def pause(self) -> None:
@@ -78,7 +82,7 @@ class LocalService(Service):
 
     def wipe(self) -> None:
         self.kill()
-        shutil.rmtree(self._root / "server", ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
         self.start()
 
     def close(self) -> None:

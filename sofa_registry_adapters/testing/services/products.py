@@ -5,51 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-Prepare = Callable[[Path, int, bool], Sequence[str]]
-"""Directory, port, persistent: writes the configuration and returns the command line."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """A container image: its name, the port inside, its command (None: its own) if persistent or not."""
-
-    name: str
-    port: int
-    command: Callable[[bool], Sequence[str] | None]
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    """What `find_service` has to know of a product; `name` is its URL scheme as well.
-
-    `probe` returns nothing when the server answers its own protocol, or else a text that says what it does
-    instead; `local` returns how to run it here, or a text that says what is missing.
-    """
-
-    name: str
-    port: int
-    package: str
-    image: Image
-    probe: Callable[[str, int, float], str]
-    local: Callable[[], Prepare | str]
-
-    @property
-    def variable(self) -> str:
-        """The environment variable that names a server of this product."""
-        return f"SOFA_TEST_{self.name.upper()}_URL"
-
-    @property
-    def remedy(self) -> str:
-        """How to get one, in words to be shown to the user."""
-        return (
-            f"apt-get install {self.package} (Debian, Ubuntu), or docker pull {self.image.name}, "
-            f"or {self.variable}={self.name}://HOST:{self.port}"
-        )
+from sofa_registry_adapters.testing.services import nacos
+from sofa_registry_adapters.testing.services.product import (
+    QUICK_START_FLAGS,
+    Image,
+    Prepare,
+    Product,
+    java_program,
+)
 
 
 def _ask(host: str, port: int, timeout: float, question: bytes) -> tuple[bytes, str]:
@@ -98,14 +64,7 @@ _ZOOKEEPER_FLAGS = (
     "-Dzookeeper.extendedTypesEnabled=true",  # container and TTL nodes
     "-Dzookeeper.forceSync=no",
 )
-_QUICK_START_FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Djava.net.preferIPv4Stack=true")
 _DEBIAN_JARS = Path("/usr/share/java")
-
-
-def _java() -> str | None:
-    home = os.environ.get("JAVA_HOME")
-    inside = Path(home, "bin", "java") if home else None
-    return str(inside) if inside and inside.exists() else shutil.which("java")
 
 
 def _zookeeper_jars() -> str:
@@ -121,7 +80,7 @@ def _zookeeper_jars() -> str:
 
 def find_zookeeper() -> Prepare | str:
     """A Java runtime and the server's jars."""
-    java, jars = _java(), _zookeeper_jars()
+    java, jars = java_program("java"), _zookeeper_jars()
     missing = [
         text
         for text, found in (
@@ -137,7 +96,7 @@ def find_zookeeper() -> Prepare | str:
         configuration = directory / "zoo.cfg"
         configuration.write_text(_ZOOKEEPER_CONFIGURATION.format(directory=directory, port=port))
         main = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-        return [java, *_ZOOKEEPER_FLAGS, *_QUICK_START_FLAGS, "-cp", jars, main, str(configuration)]
+        return [java, *_ZOOKEEPER_FLAGS, *QUICK_START_FLAGS, "-cp", jars, main, str(configuration)]
 
     return prepare
 
@@ -158,6 +117,7 @@ admin.enableServer=false
 PRODUCTS: Mapping[str, Product] = {
     "redis": Product(
         name="redis",
+        scheme="redis",
         port=6379,
         package="redis-server",
         image=Image(
@@ -173,6 +133,7 @@ PRODUCTS: Mapping[str, Product] = {
     ),
     "zookeeper": Product(
         name="zookeeper",
+        scheme="zookeeper",
         port=2181,
         package="zookeeper default-jre-headless",
         image=Image(
@@ -191,4 +152,6 @@ PRODUCTS: Mapping[str, Product] = {
         probe=probe_zookeeper,
         local=find_zookeeper,
     ),
+    "nacos": nacos.product(3),
+    "nacos2": nacos.product(2),
 }

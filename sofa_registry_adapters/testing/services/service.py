@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import NoReturn, Self
 
-from sofa_registry_adapters.testing.services.products import Product
+from sofa_registry_adapters.testing.faults import NetProxy
+from sofa_registry_adapters.testing.services.product import Product
 
 ABILITIES = frozenset({"kill", "restart", "pause", "wipe"})
 _PROBE_SECONDS = 1.0
@@ -55,12 +56,17 @@ class Service:
     @property
     def url(self) -> str:
         """The URL to open, without a path where the server is our own."""
-        return self._url or f"{self.name}://{self.host}:{self.port}"
+        user = f"{self.product.user}@" if self.product.user else ""
+        return self._url or f"{self.product.scheme}://{user}{self.host}:{self.port}"
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port, as `NetProxy` takes them."""
         return self.host, self.port
+
+    def proxy(self) -> NetProxy:
+        """A new proxy on this machine to all ports that clients use; to be closed by the caller."""
+        return NetProxy(self.address, offsets=self.product.offsets)
 
     def kill(self) -> None:
         """SIGKILL, without any chance to clean up; returns when the server is dead."""
@@ -98,7 +104,8 @@ class Service:
         """Nothing if the server answers its own protocol within a second, or else what it does instead."""
         return self.product.probe(self.host, self.port, _PROBE_SECONDS)
 
-    def _await_answer(self, timeout: float = 30.0) -> None:
+    def _await_answer(self) -> None:
+        timeout = self.product.start_seconds
         deadline = time.monotonic() + timeout
         while trouble := self.check_alive():
             self._check_running()
