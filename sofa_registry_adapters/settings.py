@@ -71,7 +71,7 @@ SHARED_OPTIONS = (
     Option(
         name="poll",
         kind="seconds",
-        default=2.0,
+        default=1.0,
         least=0.05,
         most=3600,
         meaning="between two reads, where the product cannot push",
@@ -82,7 +82,8 @@ SHARED_OPTIONS = (
         default=0.2,
         least=0,
         most=60,
-        meaning="how long a withdrawn instance stays marked before it is deleted",
+        meaning="how long a withdrawn instance stays marked before it is deleted; where the product cannot push, at least as "
+        "long as a poll and a tenth, unless it is 0",
     ),
     Option(
         name="snapshot",

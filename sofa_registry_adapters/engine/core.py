@@ -24,7 +24,7 @@ from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision, ServiceView
 from sofa_registry_adapters.spi.clock import Clock
-from sofa_registry_adapters.spi.options import Target
+from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.registry import RegistryBackend
 
 SNAPSHOT_GRACE = 0.3
@@ -32,6 +32,10 @@ SNAPSHOT_GRACE = 0.3
 GLANCE = 0.05
 """Seconds between two looks at whether waiting has become pointless."""
 CLOSE_WITHIN = 2.0
+READING = 0.1
+"""Seconds that one poll may take."""
+LONGEST_MARK = 4.0
+"""Seconds at most that a mark is kept for the sake of polls: a withdrawal ends within the usual time-out, however rare they are."""
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -45,9 +49,13 @@ class Times(msgspec.Struct, frozen=True):
     leaving: float
 
     @classmethod
-    def of(cls, target: Target) -> Times:
-        """From the options of a target."""
-        return cls(*(target.number(name) for name in cls.__struct_fields__))
+    def of(cls, target: Target, capabilities: Capabilities) -> Times:
+        """From the options of a target. Where consumers poll, a mark stays for longer than a poll, so that each sees it."""
+        given = cls(*(target.number(name) for name in cls.__struct_fields__))
+        if capabilities.push or not given.leaving:
+            return given
+        seen = min(given.poll + max(given.poll / 10, READING), LONGEST_MARK)
+        return msgspec.structs.replace(given, leaving=max(given.leaving, seen))
 
 
 class Engine:
@@ -55,7 +63,7 @@ class Engine:
 
     def __init__(self, backend: RegistryBackend, target: Target, clock: Clock, events: Events, owner: str) -> None:
         self.backend = backend
-        self.times: Times = Times.of(target)
+        self.times: Times = Times.of(target, backend.capabilities)
         self.name: str = str(target)
         self.owner = owner
         self._target = target

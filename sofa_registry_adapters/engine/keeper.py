@@ -49,8 +49,8 @@ class Pace(Protocol):
 
 class _Leaving(msgspec.Struct):
     instance: Instance
-    due: float
-    told: bool = False
+    due: float | None = None
+    """When its record is to be deleted; None until the registry has the mark."""
 
 
 class _Service:
@@ -137,9 +137,8 @@ class Keeper:
             return done
         service.publications.remove(publication)
         if told and self._backend.capabilities.announces_withdrawal:
-            due = self._clock.monotonic() + self._pace.leaving
             for one in publication.ours():
-                service.leaving[one.instance_id] = _Leaving(msgspec.structs.replace(one, state="leaving"), due)
+                service.leaving[one.instance_id] = _Leaving(msgspec.structs.replace(one, state="leaving"))
         publication.become("withdrawn")
         if publication.attempted:
             service.gone.append((publication.ids, done))
@@ -184,14 +183,15 @@ class Keeper:
 
     def _expire_marks(self, now: float) -> None:
         for service in self._services.values():
-            over = [name for name, one in service.leaving.items() if one.told and one.due <= now]
+            over = [name for name, one in service.leaving.items() if one.due is not None and one.due <= now]
             for name in over:
                 del service.leaving[name]
                 service.dirty, service.due = True, 0.0
 
     async def _wait(self, now: float) -> None:
         """Until somebody wants something, or the next mark or retry is due."""
-        dues = [one.due for service in self._services.values() for one in service.leaving.values() if one.told]
+        marks = (one for service in self._services.values() for one in service.leaving.values())
+        dues = [one.due for one in marks if one.due is not None]
         dues += [service.due for service in self._services.values() if service.dirty]
         self._wake.clear()
         if not dues:
@@ -227,8 +227,9 @@ class Keeper:
         else:
             self._failures = 0
             self._link.restored()
+            due = self._clock.monotonic() + self._pace.leaving
             for mark in marks:
-                mark.told = True
+                mark.due = due if mark.due is None else mark.due
             self._settle(sent, errors)
 
     async def _failed(self, batch: list[ServiceKey], error: Exception) -> None:

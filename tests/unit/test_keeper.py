@@ -258,6 +258,25 @@ class TestWithdrawal:
         assert desk.kinds() == [Published, Withdrawn]
         assert not desk.keeper._services
 
+    @on_a_desk
+    async def test_a_mark_that_came_late_stays_as_long(self, desk: Desk) -> None:
+        publication = desk.publish("x")
+        await wait_live(publication, 5)
+        gate = asyncio.Event()
+
+        async def late() -> None:
+            await gate.wait()
+
+        desk.backend.script = [late]
+        done = desk.keeper.withdraw(publication)
+        await desk.pass_by(1)
+        gate.set()
+        await desk.pass_by(0.1)
+        assert desk.backend.states() == {"x": "leaving"}
+        await desk.pass_by(0.2)
+        assert done.done()
+        assert desk.backend.states() == {}
+
     def test_without_marks_it_is_done_at_once(self) -> None:
         async def main() -> None:
             async with Desk(announces=False) as desk:

@@ -54,11 +54,8 @@ class Registries:
             "leaving": LEAVING,
             **options,
         }
-        self.seen_leaving = LEAVING / 2
-        """How long a leaving instance stays marked so that a watch surely sees the mark, in seconds."""
-        if not self.capabilities.push:
-            self.seen_leaving = 2 * parse_target(url, backend, options).number("poll") + LEAVING
-            self._options = {**self._options, "leaving": self.seen_leaving, **options}
+        self.poll: float = 0.0 if self.capabilities.push else parse_target(url, backend, options).number("poll")
+        """Seconds between two reads of a consumer, where the registry does not push."""
         if lease_option in table:
             self._options[lease_option] = lease
             self.lease: float = lease

@@ -120,14 +120,14 @@ class PublishingContract:
         """Views drop a leaving instance at once, though its record stays for the leaving time."""
         if not registries.capabilities.announces_withdrawal:
             not_applicable("the registry declares announces_withdrawal=False")
-        publisher, consumer = registries.open(face, leaving=1.2), registries.open(face)
+        publisher, consumer = registries.open(face, leaving=1.2 + registries.poll), registries.open(face)
         published, recorder = publisher.publish(ECHO, "10.0.0.1:1"), Recorder()
         consumer.subscribe(ECHO, recorder)
         assert recorder.ids == {"10.0.0.1:1"}
         withdrawing = threading.Thread(target=published.unpublish, args=(10.0,))
         withdrawing.start()
         try:
-            eventually(lambda: not recorder.ids, 0.9, "the view dropped it")
+            eventually(lambda: not recorder.ids, 0.9 + registries.poll, "the view dropped it")
             assert withdrawing.is_alive(), "the view dropped it only when the record was deleted"
             assert consumer.ids(ECHO) == set()
         finally:

@@ -85,7 +85,7 @@ class WatchingContract:
     def test_22_replica(self, registries: Registries, face: FaceName, seed: int) -> None:
         """A replica built from the changes alone equals lookup at the end, whatever two publishers did."""
         draw = random.Random(seed)  # noqa: S311  a seeded test
-        publishers = [registries.open(face, leaving=min(registries.seen_leaving, 1.0)) for _ in range(2)]
+        publishers = [registries.open(face) for _ in range(2)]
         consumer, reader, recorder = registries.open(face), registries.open(face), Recorder()
         consumer.subscribe(ECHO, recorder)
         standing: dict[str, Published] = {}
