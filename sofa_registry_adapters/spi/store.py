@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import msgspec
 
-from sofa_registry_adapters.errors import RegistryError, Unsupported
+from sofa_registry_adapters.errors import RegistryError, Unsupported, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.options import Capabilities
 
@@ -60,6 +60,17 @@ class Record(msgspec.Struct, frozen=True):
     def key(self) -> RecordKey:
         """Where the record is."""
         return RecordKey(self.bucket, self.name)
+
+
+def too_large(record: Record, most: int) -> ValueTooLarge | None:
+    """Why a record with more than ``most`` bytes (`Capabilities.max_value_bytes`) cannot be written; None if it has no more."""
+    size = len(record.value)
+    if size <= most:
+        return None
+    place = "/".join(record.bucket)
+    return ValueTooLarge(
+        f"the record {record.name!r:.200} in {place!r:.200} has {size} bytes, at most {most} are possible"
+    )
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -25,7 +25,8 @@ pytest.register_assert_rewrite(
     "sofa_registry_adapters.testing.store_watching",
 )
 
-from sofa_registry_adapters.spi.store import Bucket, RecordKey, RecordStore  # noqa: E402  see above
+from sofa_registry_adapters.settings import parse_target  # noqa: E402  see above
+from sofa_registry_adapters.spi.store import Bucket, RecordKey, RecordStore  # noqa: E402
 from sofa_registry_adapters.testing.store_conditions import ConditionsContract  # noqa: E402
 from sofa_registry_adapters.testing.store_kit import (  # noqa: E402
     DeleteBehind,
@@ -38,7 +39,7 @@ from sofa_registry_adapters.testing.store_ownership import OwnershipContract  # 
 from sofa_registry_adapters.testing.store_reading import ReadingContract  # noqa: E402
 from sofa_registry_adapters.testing.store_watching import WatchingContract  # noqa: E402
 
-__all__ = ["DeleteBehind", "StoreContract", "StoreFactory"]
+__all__ = ["DeleteBehind", "StoreContract", "StoreFactory", "parse_target"]
 
 
 class StoreContract(OwnershipContract, ReadingContract, WatchingContract, ConditionsContract):

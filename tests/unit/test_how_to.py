@@ -42,7 +42,7 @@ def test_every_python_block_of_the_page_is_of_a_file() -> None:
 
 
 def test_the_store_has_a_hundred_lines() -> None:
-    """Lines of code, without imports, docstrings, comments and empty lines."""
+    """Lines of code, imports included; without docstrings, comments and empty lines."""
     source = (PROJECT / "sofa_registry_file.py").read_text(encoding="utf-8")
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -51,12 +51,10 @@ def test_the_store_has_a_hundred_lines() -> None:
     tree = ast.parse(source)
     for node in ast.walk(tree):
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        left_out = [node] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if documented and ast.get_docstring(node) is not None:  # type: ignore[arg-type]
-            left_out = node.body[:1]  # type: ignore[attr-defined]
-        for one in left_out:
-            lines -= set(range(one.lineno, one.end_lineno + 1))
-    assert len(lines) <= 100
+            text = node.body[0]  # type: ignore[attr-defined]
+            lines -= set(range(text.lineno, text.end_lineno + 1))
+    assert 50 < len(lines) <= 100
 
 
 def test_the_store_imports_from_public_rooms_only() -> None:

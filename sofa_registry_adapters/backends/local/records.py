@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from sofa_registry_adapters.backends.local.owners import Owner
-from sofa_registry_adapters.errors import Conflict, InvalidName, RegistryError, ValueTooLarge
+from sofa_registry_adapters.errors import Conflict, InvalidName, RegistryError
 from sofa_registry_adapters.model.names import encode_segment
-from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored
+from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored, too_large
 
 MAX_VALUE = 1_000_000
 """Bytes."""
@@ -165,9 +165,7 @@ def check(record: Record) -> RegistryError | None:
     problem = check_key(key)
     if problem is not None:
         return problem
-    if len(record.value) > MAX_VALUE:
-        return ValueTooLarge(f"{shown(key)} has {len(record.value)} bytes, at most {MAX_VALUE} are allowed")
-    return None
+    return too_large(record, MAX_VALUE)
 
 
 def check_key(key: RecordKey) -> InvalidName | None:

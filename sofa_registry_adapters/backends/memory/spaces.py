@@ -15,11 +15,11 @@ from typing import Literal
 
 from sofa_registry_adapters.backends.memory.places import Entry, Places
 from sofa_registry_adapters.backends.memory.sessions import Feed, Session, stored
-from sofa_registry_adapters.errors import Conflict, RegistryError, Unavailable, ValueTooLarge
+from sofa_registry_adapters.errors import Conflict, RegistryError, Unavailable
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import Capabilities
-from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored, StorePatch, StoreSnapshot
+from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored, StorePatch, StoreSnapshot, too_large
 
 CAPABILITIES = Capabilities(shared=False, detects_loss_within=1.0)
 Verb = Literal[
@@ -180,7 +180,8 @@ class Space:
     def compare_and_put(self, session: Session, record: Record, expected: str | None) -> str:
         """`ConditionalStore.compare_and_put`."""
         with self._turn(session):
-            _check_size(record)
+            if refusal := too_large(record, CAPABILITIES.max_value_bytes):
+                raise refusal
             self._compare(record.key, expected)
             self._revive(session)
             session.held.discard(record.key)
@@ -285,11 +286,7 @@ class Space:
         if entry is not None and entry.owner != owner:
             holder = "another owner's" if entry.owner else "permanent"
             return Conflict(f"{_where(record.key)} is {holder}")
-        try:
-            _check_size(record)
-        except ValueTooLarge as error:
-            return error
-        return self._write(record, owner)
+        return too_large(record, CAPABILITIES.max_value_bytes) or self._write(record, owner)
 
     def _compare(self, key: RecordKey, expected: str | None) -> None:
         entry = self._places.get(key)
@@ -365,12 +362,6 @@ def _store_of(owner: str) -> str:
 
 def _where(key: RecordKey) -> str:
     return f"the record {key.name!r} in {'/'.join(key.bucket)!r}"
-
-
-def _check_size(record: Record) -> None:
-    size, most = len(record.value), CAPABILITIES.max_value_bytes
-    if size > most:
-        raise ValueTooLarge(f"{_where(record.key)} has {size} bytes, at most {most} are allowed")
 
 
 class Spaces:

@@ -14,7 +14,7 @@ from sofa_registry_adapters.backends.redis.session import PING, Session
 from sofa_registry_adapters.backends.redis.subscriptions import Inbox
 from sofa_registry_adapters.backends.redis.watching import Watch, revision_of, snapshot_of
 from sofa_registry_adapters.backends.redis.wire import Position
-from sofa_registry_adapters.errors import Closed, Conflict, RegistryError, ValueTooLarge
+from sofa_registry_adapters.errors import Closed, Conflict, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
@@ -28,6 +28,7 @@ from sofa_registry_adapters.spi.store import (
     RecordStore,
     StorePatch,
     StoreSnapshot,
+    too_large,
 )
 
 CHUNK_RECORDS = 500
@@ -72,7 +73,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         answers: dict[RecordKey, str | RegistryError] = {}
         fitting = []
         for record in records:
-            error = self._unfit(record)
+            error = too_large(record, self.capabilities.max_value_bytes)
             if error is None:
                 fitting.append(record)
             else:
@@ -178,7 +179,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
 
     async def compare_and_put(self, record: Record, expected: str | None) -> str:
         session = self._opened()
-        if error := self._unfit(record):
+        if error := too_large(record, self.capabilities.max_value_bytes):
             raise error
         command = session.call("compare_and_put", record.bucket, *_triples((record,)), encode(expected or ""))
         with session.writing((record.bucket,) if record.owned else ()):
@@ -214,14 +215,6 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         if self._session is None:
             raise Closed(f"the store on {self._target} is not open")
         return self._session
-
-    def _unfit(self, record: Record) -> RegistryError | None:
-        limit = self.capabilities.max_value_bytes
-        if len(record.value) > limit:
-            return ValueTooLarge(
-                f"the record {record.name!r} has {len(record.value)} bytes, Redis is given {limit} at most"
-            )
-        return None
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -1,0 +1,121 @@
+"""A store over calls that block: files, or a client library without asyncio. What all such stores have in common."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar, TypeVar
+
+from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.spi.store import (
+    Bucket,
+    ListableStore,
+    Record,
+    RecordKey,
+    RecordStore,
+    StoreSnapshot,
+    too_large,
+)
+from sofa_registry_adapters.spi.worker import Worker
+
+T = TypeVar("T")
+
+
+class BlockingStore(RecordStore, ListableStore):
+    """A `RecordStore` without push, of six verbs that block.
+
+    They run one after another on a thread of the store's own, so they need no lock; they may raise what ``failures``
+    names, which becomes `Unavailable`. This class keeps the promises that know no product: `Closed` unless it is open, an answer
+    for each record, `ValueTooLarge` before anything is written, a `close` that does not raise, and a listing, by reading.
+    """
+
+    failures: ClassVar[tuple[type[Exception], ...]] = (OSError,)
+    """What the calls raise when the product cannot be used."""
+
+    def __init__(self, place: str) -> None:
+        """``place``: what messages call it, without secrets."""
+        self._place = place
+        self._worker = Worker(f"sofa-registry {place}")
+        self._opened = False
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Become an owner, another one each time. May be called again after it raised."""
+
+    @abstractmethod
+    def disconnect(self) -> None:
+        """End what this owner holds, where the product can."""
+
+    @abstractmethod
+    def write(self, record: Record) -> str:
+        """Write the record and return its revision; raise `Conflict`, or whatever else refuses this record only."""
+
+    @abstractmethod
+    def remove(self, key: RecordKey) -> None:
+        """Remove the record if it is ``mine`` or ``none``; raise a `RegistryError` if it is refused."""
+
+    @abstractmethod
+    def keep_alive(self) -> Collection[RecordKey]:
+        """What `renew` promises."""
+
+    @abstractmethod
+    def load(self, bucket: Bucket, known: Revision | None) -> StoreSnapshot | None:
+        """What `read` promises."""
+
+    async def open(self) -> None:
+        if not self._opened:
+            await self._worker.run(self._translated, self.connect)
+            self._opened = True
+
+    async def close(self) -> None:
+        if self._opened:
+            self._opened = False
+            with contextlib.suppress(RegistryError, *self.failures):
+                await self._worker.run(self.disconnect)
+        self._worker.stop()
+
+    async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
+        return await self._run(lambda: {record.key: self._written(record) for record in records})
+
+    async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
+        return await self._run(lambda: {key: error for key in keys if (error := self._removed(key)) is not None})
+
+    async def renew(self) -> Collection[RecordKey]:
+        return await self._run(self.keep_alive)
+
+    async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
+        return await self._run(lambda: self.load(bucket, known))
+
+    async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
+        if not self.capabilities.list_services:
+            raise Unsupported("this store cannot list: it declares list_services=False")
+        found = await self.read(Bucket(parent, deep=True))
+        paths = (one.record.bucket for one in found.records) if found is not None else ()
+        return list(dict.fromkeys(path[len(parent)] for path in paths if len(path) > len(parent)))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if not self._opened:
+            raise Closed(f"the store in {self._place} is not open")
+        return await self._worker.run(self._translated, work)
+
+    def _translated(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except self.failures as error:
+            raise Unavailable(f"{self._place} cannot be used: {error}") from error
+
+    def _written(self, record: Record) -> str | RegistryError:
+        refusal = too_large(record, self.capabilities.max_value_bytes)
+        try:
+            return refusal or self.write(record)
+        except RegistryError as error:
+            return error
+
+    def _removed(self, key: RecordKey) -> RegistryError | None:
+        try:
+            self.remove(key)
+        except RegistryError as error:
+            return error
+        return None
