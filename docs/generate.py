@@ -315,7 +315,7 @@ def _bounds(backend: BackendType) -> dict[str, str]:
     can, options = backend.capabilities, settings.table_of(backend)
     term = options.get("lease") or options.get("session_timeout")
     lease = float(str(term.default)) if term is not None else 0.0
-    hung = can.notices_death_within + lease
+    hung = can.notices_silence_within or can.notices_death_within + lease
     killed = can.notices_death_within if can.notices_death_at_once else hung
     return {
         "lease, by default": f"`{term.name}` {lease:g} s" if term is not None else "none",
@@ -324,6 +324,7 @@ def _bounds(backend: BackendType) -> dict[str, str]:
         "lost record noticed within": f"{can.detects_loss_within:g} s",
         "withdrawal marked for": f"{_default(options, 'leaving')} s" if can.announces_withdrawal else "not at all",
         "hold": f"{_default(options, 'protection_hold')} s",
+        "a change is visible within": f"{can.visible_within:g} s" if can.visible_within else "at once",
         "consumers are told": "of each change" if can.push else f"each {_default(options, 'poll')} s",
         "outlives a restart of the server": "yes" if can.persistent else "no",
         "largest record": f"{can.max_value_bytes:,} bytes".replace(",", " "),

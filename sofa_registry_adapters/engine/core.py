@@ -116,7 +116,7 @@ class Engine:
         bound = min(self.times.call_timeout, max(lease / 3, 0.5)) if lease else self.times.call_timeout
         failures = 0
         while True:
-            await self._clock.sleep(REACHABILITY.delay(failures) if failures else interval)
+            await (self._clock.sleep(REACHABILITY.delay(failures)) if failures else self._pause(interval))
             try:
                 async with bounded(bound, "renewing"):
                     missing = await self.backend.renew()
@@ -132,6 +132,16 @@ class Engine:
                 self._link.restored()
                 if missing:
                     self._keeper.missing(missing, "the registry no longer had the record")
+
+    async def _pause(self, interval: float) -> None:
+        """Until the next heartbeat is due, or the backend knows that something is lost."""
+        await self._clock.sleep(min(REACHABILITY.first, interval))
+        due = asyncio.create_task(self._clock.sleep(max(0.0, interval - REACHABILITY.first)))
+        lost = asyncio.create_task(self.backend.lost())
+        try:
+            await asyncio.wait((due, lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop_tasks(due, lost)
 
     def _doubt(self, error: Exception) -> None:
         self._link.lost(error)

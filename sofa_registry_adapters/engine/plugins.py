@@ -32,6 +32,8 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 BACKENDS = {
     "local": "sofa_registry_adapters.backends.local",
     "memory": "sofa_registry_adapters.backends.memory",
+    "nacos": "sofa_registry_adapters.backends.nacos",
+    "nacoss": "sofa_registry_adapters.backends.nacos",
     "redis": "sofa_registry_adapters.backends.redis",
     "rediss": "sofa_registry_adapters.backends.redis",
     "zookeeper": "sofa_registry_adapters.backends.zookeeper",

@@ -113,11 +113,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     ``push``: a watch is told of changes (otherwise the engine polls). ``lease``: records of a dead process vanish.
     ``liveness``: ``session``, ``lease``, ``bucket`` (one life-time for a whole bucket) or ``none``.
-    ``compare_and_set``: a write can demand the version it replaces. ``list_services``: `services` works.
+    ``compare_and_set``: a newer publisher can take an id over, and a configuration can be written on condition: a write can demand the
+    version it replaces, or readers see all of an id's publishers. ``list_services``: `services` works.
     ``announces_withdrawal``: a leaving instance can be marked before it is deleted. ``persistent``: data outlives a
     restart of the product. ``shared``: other processes see it. ``detects_loss_within``: seconds until a record deleted
     behind its owner's back is noticed. ``notices_death_within``: seconds after a killed publisher's
-    lease by which its records are gone; with ``notices_death_at_once`` no lease is waited for.
+    lease by which its records are gone; with ``notices_death_at_once`` no lease is waited for. ``notices_silence_within``: seconds by which those of a publisher are
+    gone that hangs, or is cut off (0: as long as a killed one's that has to wait for its lease). ``visible_within``: seconds after a
+    write was confirmed until every read and every watch shows it (0: reads at once).
     ``max_value_bytes``: the largest record. ``survives_fork``: a child may open its own. ``max_config_bytes``: the largest
     configuration value (0: as ``max_value_bytes``). ``binary_config``: such a value may be bytes that are no text.
     """
@@ -133,6 +136,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     notices_death_at_once: bool = False
     detects_loss_within: float = 2.0
     notices_death_within: float = 2.0
+    notices_silence_within: float = 0.0
+    visible_within: float = 0.0
     max_value_bytes: int = 1_000_000
     survives_fork: bool = True
     max_config_bytes: int = 0

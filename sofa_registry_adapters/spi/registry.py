@@ -91,6 +91,12 @@ class RegistryBackend(ABC):
         nothing published. Raises when the connection, or that of a watch, is gone.
         """
 
+    async def lost(self) -> None:
+        """Return when `renew` has certainly something to find: it is then called at once. By default never."""
+        import asyncio
+
+        await asyncio.Event().wait()
+
     @abstractmethod
     async def lookup(self, service: ServiceKey, known: Revision | None = None) -> Snapshot | None:
         """The instances; empty for an unknown service; None if certainly still at ``known``."""

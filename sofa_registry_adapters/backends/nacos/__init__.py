@@ -1,0 +1,128 @@
+"""Nacos 2 and 3, spoken to in its own protocol (gRPC).
+
+::
+
+    nacos://[user:password@]host[:port][,host[:port]…][/namespace][?option=value&…]
+    nacoss://…      the same over TLS, the server's certificate and name always verified
+
+A service is a Nacos service in the group of the option ``group``; its name is the key in its text form, where Nacos takes that. What an
+instance says beyond Nacos' own fields is in its metadata, under keys that begin with ``sofa.``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from sofa_registry_adapters.errors import InvalidURL
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+
+CAPABILITIES = Capabilities(
+    liveness="session",
+    notices_death_at_once=True,
+    notices_death_within=1.0,
+    notices_silence_within=26.0,
+    detects_loss_within=2.0,
+    visible_within=0.8,
+    max_value_bytes=1024,
+    survives_fork=False,
+)
+
+CONSIDERATIONS = """\
+Nacos tells of a change half a second after it was made, and until then every read shows what was before, one's own included: with
+nacos.naming.push.pushTaskDelay=50 in the server's application.properties it is a tenth of a second. For the same reason a withdrawn instance
+stays marked for 0.8 s: set the option leaving to 0.2 with such a server. Lists come whole: a change among ten thousand instances costs the network
+all ten thousand. The metadata of an instance has at most 1 024 characters, some 60 of which this library needs. What one process publishes under
+one service has at most 10 MB. Instances are ephemeral and live as long as their connection: those of a killed process vanish at once, those of one that hangs
+after 21 to 26 s. An instance that is disabled or leaving is written with the weight 0 and unhealthy, since Nacos lists no disabled ones; unhealthy ones of
+other clients are read as disabled. The zone is Nacos' cluster, a weight of 100 is Nacos' 1.0. Several publishers of one id are all listed: consumers of
+this library take the one that started last, others see both; the older one notices it within some seconds, with many or large services later. A namespace is named by its id
+and need not exist: the console shows it once it was created. Services of other clients are found if their name has at most two colons. A user needs
+read and write permission for the namespace; whoever only looks up needs to read. A process that was forked opens its own."""
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_GROUP = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
+
+
+def namespace(target: Target) -> str:
+    """The id of the namespace, from the URL's path or the option; ``public`` where there is none. Raises `InvalidURL`."""
+    in_path, in_option = target.path.strip("/"), target.text("namespace")
+    if in_path and in_option and in_path != in_option:
+        raise InvalidURL(f"{target} names the namespace {in_path!r}, and the option namespace {in_option!r}: keep one")
+    found = in_path or in_option or "public"
+    if not _NAMESPACE.fullmatch(found):
+        raise InvalidURL(
+            f"{found!r} is no id of a Nacos namespace: 1 to 64 letters, digits, '-' and '_' "
+            "(the console shows the id beside the name)"
+        )
+    return found
+
+
+def _check(target: Target) -> None:
+    namespace(target)
+    if not _GROUP.fullmatch(target.text("group")):
+        raise InvalidURL(f"the option group is 1 to 128 letters, digits and '-_:.', not {target.text('group')!r}")
+    given = [name for name in ("ca", "cert", "key") if target.text(name)]
+    if given and target.scheme != "nacoss":
+        raise InvalidURL(f"the option {given[0]} is for TLS: write nacoss:// instead of {target.scheme}://")
+    if target.text("key") and not target.text("cert"):
+        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
+
+
+def _load() -> Callable[..., object]:
+    from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
+
+    return NacosRegistry
+
+
+BACKEND = BackendType(
+    schemes=("nacos", "nacoss"),
+    summary="Nacos 2.0 and later, Nacos 3",
+    grammar="nacos://[user:password@]host[:8848][,host[:port]…][/namespace]",
+    considerations=CONSIDERATIONS,
+    capabilities=CAPABILITIES,
+    load=_load,
+    store=False,
+    defaults={"leaving": 0.8},
+    options=(
+        Option(
+            name="group",
+            kind="text",
+            default="DEFAULT_GROUP",
+            meaning="the Nacos group that all services of this Registry are in",
+        ),
+        Option(
+            name="context",
+            kind="text",
+            default="/nacos",
+            meaning="the path under which the server has its HTTP interface, asked for logins only",
+        ),
+        Option(
+            name="grpc_offset",
+            kind="whole",
+            default=1000,
+            least=-65535,
+            most=65535,
+            meaning="what is added to a server's port to get its port for gRPC",
+        ),
+        Option(
+            name="login_tls",
+            kind="flag",
+            default=True,
+            meaning="with nacoss://: log in over HTTPS, too",
+        ),
+        Option(
+            name="ca",
+            kind="path",
+            default="",
+            meaning="file with the certificates that sign the server's; empty: the system's",
+        ),
+        Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
+        Option(name="key", kind="path", default="", meaning="file with the private key of cert; empty: it is in cert"),
+    ),
+    extra="nacos",
+    libraries=("grpc",),
+    default_port=8848,
+    check=_check,
+    tls=("nacoss",),
+)
