@@ -1,17 +1,18 @@
-"""What both faces share: parsing, checking, and the session of this process."""
+"""What all faces share: parsing, checking, the session of this process, opening, closing, and calling listeners."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
 from sofa_registry_adapters import advertise
 from sofa_registry_adapters.engine.plugins import Plugins
-from sofa_registry_adapters.errors import AlreadyPublished, Closed, ForkUnsupported, InvalidArgument
+from sofa_registry_adapters.errors import AlreadyPublished, Closed, ForkUnsupported, InvalidArgument, WrongThread
 from sofa_registry_adapters.model.instance import (
     Instance,
     check_host,
@@ -20,15 +21,14 @@ from sofa_registry_adapters.model.instance import (
     check_weight,
 )
 from sofa_registry_adapters.model.names import ServiceKey, check_text
-from sofa_registry_adapters.settings import find_settings, parse_target, scheme_of
+from sofa_registry_adapters.settings import Settings, find_settings, parse_target, scheme_of
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
 from sofa_registry_adapters.spi.options import Capabilities, Target, Value
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from sofa_registry_adapters.engine.mailbox import Courier, Events
-    from sofa_registry_adapters.engine.session import Session
+    from sofa_registry_adapters.engine.mailbox import Courier, Events, Pending
+    from sofa_registry_adapters.engine.reactor import Call
+    from sofa_registry_adapters.engine.session import Session, Startable
 
 TIMEOUT = 5.0
 """Seconds that a verb may take, where its ``timeout`` says nothing else."""
@@ -39,12 +39,18 @@ LONGEST = 86400.0
 _INHERITED: list[object] = []
 
 Address = str | Instance
+E = TypeVar("E", bound="Startable")
+T = TypeVar("T")
 
 
-class Face:
-    """A registry that is parsed and checked, and opened on first use, once in each process."""
+class Face(ABC, Generic[E]):
+    """A registry or a config center that is parsed and checked, and opened on first use, once in each process.
 
-    _asynchronous = False
+    ``E`` is its engine.
+    """
+
+    _asynchronous: ClassVar[bool] = False
+    _what: ClassVar[str] = "registry"
 
     def __init__(
         self,
@@ -60,7 +66,7 @@ class Face:
         ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand, or names of installed ones.
         ``clock``: another source of time, for tests. Raises `InvalidURL` or `PluginError`.
         """
-        settings = find_settings(url)
+        settings = self._settings(url)
         found = Plugins((*settings.plugins, *plugins))
         self._backend = found.backend(scheme_of(settings.url))
         self._target = parse_target(settings.url, self._backend, {**settings.options, **(options or {})})
@@ -69,7 +75,7 @@ class Face:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._session: Session | None = None
+        self._session: Session[E] | None = None
         self._events: Events | None = None
         self._closed = False
 
@@ -99,14 +105,18 @@ class Face:
                     self._events.on(kind, listener)
             return self._events
 
-    def _advertised(self) -> Future[advertise.Advertised]:
-        """Found on a thread of its own: name resolution may hang."""
-        from sofa_registry_adapters.engine.reactor import DaemonExecutor
+    @staticmethod
+    def _settings(url: str | None) -> Settings:
+        """Where it is, and what the configuration file adds."""
+        return find_settings(url)
 
-        return DaemonExecutor(1).submit(advertise.advertise_address, self._target)
-
+    @abstractmethod
     def _courier(self) -> Courier:
-        raise NotImplementedError
+        """Where event listeners run."""
+
+    @abstractmethod
+    def _prepare(self) -> Callable[[], E]:
+        """Import what is needed, and say how to make the engine."""
 
     def _after_fork(self) -> None:
         """In the child of a fork: start from nothing, and leave the parent's handles alone."""
@@ -119,21 +129,21 @@ class Face:
             self._closed = True
             raise ForkUnsupported(
                 f"the client library of {self._target.scheme}:// does not survive a fork: "
-                "open the Registry after the fork, or start the process with 'spawn'"
+                "open it after the fork, or start the process with 'spawn'"
             )
 
-    def _opened(self) -> Session:
+    def _opened(self) -> Session[E]:
         from sofa_registry_adapters.engine.session import Session
 
         self._after_fork()
         with self._lock:
             if self._closed:
-                raise Closed(f"the registry {self._target} was closed: make a new one")
+                raise Closed(f"the {self._what} {self._target} was closed: make a new one")
             if self._session is None:
-                self._session = Session(self._backend, self._layout, self._target, self._clock, self.events)
+                self._session = Session(self.events, self._prepare)
             return self._session
 
-    def _closing(self) -> Session | None:
+    def _closing(self) -> Session[E] | None:
         """Mark as closed; the session that is to be closed, if this process has one."""
         if self._pid != os.getpid():
             return None
@@ -142,31 +152,146 @@ class Face:
             session, self._session = self._session, None
             return session
 
-    def _instances(
-        self,
-        service: ServiceKey,
-        given: Address | Iterable[Address] | None,
-        host: str | None,
-        port: int | None,
-        fields: Mapping[str, Any],
-    ) -> tuple[Instance, ...]:
-        if host:
-            addresses: list[Address] = [Instance(host=host, port=check_port(port))]
-        else:
-            several: object = (given,) if isinstance(given, str | Instance) else given
-            if not isinstance(several, Iterable):
-                raise InvalidArgument(
-                    f"publish {service} with 'host:port', an Instance, or several, not {type(given).__name__}"
-                )
-            addresses = list(several)
-        if not addresses:
-            raise InvalidArgument(f"publish {service} with at least one address")
-        instances = tuple(_instance(address, fields) for address in addresses)
-        if len({one.instance_id for one in instances}) < len(instances):
-            raise AlreadyPublished(f"two of the instances of {service} have the same instance_id")
-        for one in instances:
-            advertise.check_routable(one, self._target)
-        return instances
+
+class BlockingFace(Face[E]):
+    """A face whose verbs may be called from any thread, and wait."""
+
+    def open(self) -> Self:
+        """Begin to connect; does not wait for it. Raises `MissingDependency`, `Unsupported`."""
+        self._opened()
+        return self
+
+    def close(self) -> None:
+        """Withdraw what was published and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        if self._session is not None and self._pid == os.getpid():
+            self._session.check_thread()
+        session = self._closing()
+        if session is not None:
+            try:
+                session.run(session.engine.close(), TIMEOUT)
+            finally:
+                session.release(wait=0.5)
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _courier(self) -> Courier:
+        from sofa_registry_adapters.engine.mailbox import ThreadCourier
+
+        return ThreadCourier()
+
+
+class AsyncFace(Face[E]):
+    """A face with coroutines, for any asyncio event loop."""
+
+    _asynchronous = True
+
+    async def open(self) -> Self:
+        """Begin to connect; does not wait for it. Raises `MissingDependency`, `Unsupported`."""
+        self._opened()
+        return self
+
+    async def aclose(self) -> None:
+        """Withdraw what was published and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        session = self._closing()
+        if session is not None:
+            try:
+                await await_call(session.call(session.engine.close()))
+            finally:
+                session.release()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _courier(self) -> Courier:
+        from sofa_registry_adapters.engine.mailbox import LoopCourier
+
+        try:
+            return LoopCourier()
+        except RuntimeError:
+            raise WrongThread(
+                f"the events of an async {self._what} need a running event loop: use them inside one"
+            ) from None
+
+
+async def await_call(call: Call[T]) -> T:
+    """Wait for a verb of the engine on the application's loop; a cancelled wait leaves nothing behind."""
+    import asyncio
+
+    try:
+        return await asyncio.wrap_future(call.future)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            # Not this task was cancelled, but the engine's: it was closed.
+            from sofa_registry_adapters.engine.session import closed_meanwhile
+
+            raise closed_meanwhile() from None
+        call.abandon()
+        raise
+
+
+def listen(session: Session[Any], mailbox: Pending[T], listener: Callable[[T], object]) -> None:
+    """Call the listener with what is known in this thread, then with each change on a thread of ours."""
+    from sofa_registry_adapters.engine.mailbox import call_once
+
+    first = mailbox.take()
+    if first is not None:
+        try:
+            call_once(listener, first, session.events.failed)
+        except BaseException:
+            mailbox.close()
+            raise
+    mailbox.deliver(session.events.courier, listener, session.events.failed)
+
+
+async def listen_async(session: Session[Any], mailbox: Pending[T], listener: Callable[[T], object]) -> None:
+    """`listen` on the loop of the caller."""
+    from sofa_registry_adapters.engine.mailbox import LoopCourier, call_async
+
+    first = mailbox.take()
+    if first is not None:
+        try:
+            await call_async(listener, first, session.events.failed)
+        except BaseException:
+            mailbox.close()
+            raise
+    mailbox.deliver(LoopCourier(), listener, session.events.failed)
+
+
+def instances_to_publish(
+    service: ServiceKey,
+    given: Address | Iterable[Address] | None,
+    host: str | None,
+    port: int | None,
+    fields: Mapping[str, Any],
+    *,
+    target: Target,
+) -> tuple[Instance, ...]:
+    """What `publish` was given, as checked instances. Raises `InvalidArgument`, `AlreadyPublished`, `UnroutableAddress`."""
+    if host:
+        addresses: list[Address] = [Instance(host=host, port=check_port(port))]
+    else:
+        several: object = (given,) if isinstance(given, str | Instance) else given
+        if not isinstance(several, Iterable):
+            raise InvalidArgument(
+                f"publish {service} with 'host:port', an Instance, or several, not {type(given).__name__}"
+            )
+        addresses = list(several)
+    if not addresses:
+        raise InvalidArgument(f"publish {service} with at least one address")
+    instances = tuple(_instance(address, fields) for address in addresses)
+    if len({one.instance_id for one in instances}) < len(instances):
+        raise AlreadyPublished(f"two of the instances of {service} have the same instance_id")
+    for one in instances:
+        advertise.check_routable(one, target)
+    return instances
 
 
 def _instance(address: Address, fields: Mapping[str, Any]) -> Instance:

@@ -1,41 +1,24 @@
-"""What the verbs give back: a registration, a subscription, a watch; blocking and async."""
+"""What the verbs give back: a registration, a listener's place, a watch; blocking and async."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sofa_registry_adapters.errors import Closed, InvalidArgument
-from sofa_registry_adapters.face import TIMEOUT, check_timeout, given_fields
+from sofa_registry_adapters.face import TIMEOUT, await_call, check_timeout, given_fields
+from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange
 
 if TYPE_CHECKING:
-    from sofa_registry_adapters.engine.mailbox import Mailbox
+    from sofa_registry_adapters.engine.mailbox import Pending
     from sofa_registry_adapters.engine.publication import Publication, RegistrationState
-    from sofa_registry_adapters.engine.reactor import Call
     from sofa_registry_adapters.engine.session import Session
 
-T = TypeVar("T")
-
-
-async def await_call(call: Call[T]) -> T:
-    """Wait for a verb of the engine on the application's loop; a cancelled wait leaves nothing behind."""
-    import asyncio
-
-    try:
-        return await asyncio.wrap_future(call.future)
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and not task.cancelling():
-            # Not this task was cancelled, but the engine's: it was closed.
-            from sofa_registry_adapters.engine.session import closed_meanwhile
-
-            raise closed_meanwhile() from None
-        call.abandon()
-        raise
+C = TypeVar("C")
 
 
 def _check_process(pid: int) -> None:
@@ -46,7 +29,7 @@ def _check_process(pid: int) -> None:
 class _Published:
     """What both kinds of registration can tell without I/O."""
 
-    def __init__(self, session: Session, publication: Publication) -> None:
+    def __init__(self, session: Session[Any], publication: Publication) -> None:
         self._session = session
         self._publication = publication
 
@@ -74,7 +57,7 @@ class _Published:
         names = ", ".join(sorted(self._publication.ids)[:3])
         return f"<{type(self).__name__} {self.service} [{names}] {self.state}>"
 
-    def _own(self) -> Session:
+    def _own(self) -> Session[Any]:
         if self._session.pid != os.getpid():
             raise Closed(
                 f"the registration of {self.service} belongs to the process before the fork: publish again here"
@@ -162,17 +145,15 @@ class AsyncRegistration(_Published):
             await self.unpublish()
 
 
-class Subscription:
+class _Place:
     """A listener's place; `close` ends it, also from inside the listener."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Pending[Any]) -> None:
         self._mailbox = mailbox
         self._pid = os.getpid()
 
-    @property
-    def service(self) -> ServiceKey:
-        """The service."""
-        return self._mailbox.source.service
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._mailbox.about}{' closed' if self.closed else ''}>"
 
     @property
     def closed(self) -> bool:
@@ -191,11 +172,11 @@ class Subscription:
         self.close()
 
 
-class AsyncSubscription(Subscription):
-    """See `Subscription`."""
+class _AsyncPlace(_Place):
+    """As `_Place`, with `async with` besides."""
 
     async def aclose(self) -> None:
-        """See `Subscription.close`."""
+        """As `close`."""
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -205,21 +186,49 @@ class AsyncSubscription(Subscription):
         self.close()
 
 
-class Watch:
-    """A blocking iterator of changes, the latest state each time. Leaving the loop closes it."""
+class Subscription(_Place):
+    """A listener's place at a service; `close` ends it, also from inside the listener."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    @property
+    def service(self) -> ServiceKey:
+        """The service."""
+        service: ServiceKey = self._mailbox.about
+        return service
+
+
+class AsyncSubscription(_AsyncPlace, Subscription):
+    """See `Subscription`."""
+
+
+class ConfigSubscription(_Place):
+    """A listener's place at a configuration key; `close` ends it, also from inside the listener."""
+
+    @property
+    def key(self) -> ConfigKey:
+        """The key, with its group."""
+        key: ConfigKey = self._mailbox.about
+        return key
+
+
+class AsyncConfigSubscription(_AsyncPlace, ConfigSubscription):
+    """See `ConfigSubscription`."""
+
+
+class _Loop(Generic[C]):
+    """A blocking iterator of changes."""
+
+    def __init__(self, mailbox: Pending[C]) -> None:
         from sofa_registry_adapters.engine.mailbox import BlockingInbox
 
         self._inbox = BlockingInbox(mailbox)
         self._pid = os.getpid()
 
-    def next(self, timeout: float | None = None) -> InstancesChange | None:
+    def next(self, timeout: float | None = None) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded` after ``timeout`` seconds."""
         _check_process(self._pid)
         return self._inbox.next(None if timeout is None else check_timeout(timeout))
 
-    def __iter__(self) -> Iterator[InstancesChange]:
+    def __iter__(self) -> Iterator[C]:
         try:
             while (change := self.next()) is not None:
                 yield change
@@ -238,10 +247,10 @@ class Watch:
         self.close()
 
 
-class AsyncWatch:
-    """See `Watch`."""
+class _AsyncLoop(Generic[C]):
+    """An asynchronous iterator of changes."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Pending[C]) -> None:
         import asyncio
 
         from sofa_registry_adapters.engine.mailbox import AsyncInbox
@@ -249,12 +258,12 @@ class AsyncWatch:
         self._inbox = AsyncInbox(mailbox, asyncio.get_running_loop())
         self._pid = os.getpid()
 
-    async def next(self, timeout: float | None = None) -> InstancesChange | None:
+    async def next(self, timeout: float | None = None) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded` after ``timeout`` seconds."""
         _check_process(self._pid)
         return await self._inbox.next(None if timeout is None else check_timeout(timeout))
 
-    async def __aiter__(self) -> AsyncIterator[InstancesChange]:
+    async def __aiter__(self) -> AsyncIterator[C]:
         try:
             while (change := await self.next()) is not None:
                 yield change
@@ -271,3 +280,19 @@ class AsyncWatch:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class Watch(_Loop[InstancesChange]):
+    """A blocking iterator of changes, the latest state each time. Leaving the loop closes it."""
+
+
+class AsyncWatch(_AsyncLoop[InstancesChange]):
+    """See `Watch`."""
+
+
+class ConfigWatch(_Loop[ConfigChange]):
+    """A blocking iterator of the changes of a value, the latest one each time. Leaving the loop closes it."""
+
+
+class AsyncConfigWatch(_AsyncLoop[ConfigChange]):
+    """See `ConfigWatch`."""

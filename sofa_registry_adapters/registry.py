@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from sofa_registry_adapters import advertise
 from sofa_registry_adapters.advertise import Advertised
-from sofa_registry_adapters.errors import DeadlineExceeded, WrongThread
-from sofa_registry_adapters.face import TIMEOUT, Address, Face, check_timeout, given_fields, host_to_publish
+from sofa_registry_adapters.errors import DeadlineExceeded
+from sofa_registry_adapters.face import (
+    TIMEOUT,
+    Address,
+    AsyncFace,
+    BlockingFace,
+    Face,
+    await_call,
+    check_timeout,
+    given_fields,
+    host_to_publish,
+    instances_to_publish,
+    listen,
+    listen_async,
+)
 from sofa_registry_adapters.handles import (
     AsyncRegistration,
     AsyncSubscription,
@@ -16,18 +29,34 @@ from sofa_registry_adapters.handles import (
     Registration,
     Subscription,
     Watch,
-    await_call,
 )
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange, ServiceView
 
 if TYPE_CHECKING:
-    from sofa_registry_adapters.engine.mailbox import Courier
+    from concurrent.futures import Future
+
+    from sofa_registry_adapters.engine.core import Engine
 
 Name = str | ServiceKey
 
 
-class Registry(Face):
+class _RegistryFace(Face["Engine"]):
+    """What both faces of a registry share."""
+
+    def _prepare(self) -> Callable[[], Engine]:
+        from sofa_registry_adapters.engine.core import registry_engine
+
+        return registry_engine(self._backend, self._layout, self._target, self._clock, self.events)
+
+    def _advertised(self) -> Future[advertise.Advertised]:
+        """Found on a thread of its own: name resolution may hang."""
+        from sofa_registry_adapters.engine.reactor import DaemonExecutor
+
+        return DaemonExecutor(1).submit(advertise.advertise_address, self._target)
+
+
+class Registry(_RegistryFace, BlockingFace["Engine"]):
     """A service registry, blocking; every verb may be called from any thread.
 
     Every verb returns or raises within its ``timeout`` (seconds). The first verb, ``with`` or `open`
@@ -35,28 +64,6 @@ class Registry(Face):
     published until it is withdrawn, the Registry is closed or the process ends, whatever happens to
     the registry meanwhile.
     """
-
-    def open(self) -> Self:
-        """Begin to connect; does not wait for it. Raises `MissingDependency`, `Unsupported`."""
-        self._opened()
-        return self
-
-    def close(self) -> None:
-        """Withdraw everything and disconnect, within two seconds. Ends every `watch`; idempotent."""
-        if self._session is not None and self._pid == os.getpid():
-            self._session.check_thread()
-        session = self._closing()
-        if session is not None:
-            try:
-                session.run(session.engine.close(), TIMEOUT)
-            finally:
-                session.release(wait=0.5)
-
-    def __enter__(self) -> Self:
-        return self.open()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def publish(
         self,
@@ -92,7 +99,7 @@ class Registry(Face):
         host = host_to_publish(key, instances, port)
         if not host and host is not None:
             host = self.advertise_address(timeout=bound).host
-        checked = self._instances(key, instances, host, port, fields)
+        checked = instances_to_publish(key, instances, host, port, fields, target=self._target)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
         return Registration(session, session.run(work, bound, session.engine.abandon))
@@ -120,18 +127,11 @@ class Registry(Face):
         Later calls come on a thread of ours, one at a time, the latest state only. With nothing known within
         ``timeout`` raises `Unavailable`; unless ``required``: then the first call comes later.
         """
-        from sofa_registry_adapters.engine.mailbox import call_once, check_listener
+        from sofa_registry_adapters.engine.mailbox import check_listener
 
         checked = check_listener(listener, asynchronous=False)
         session, mailbox = self._attach(service, required=required, timeout=timeout)
-        first = mailbox.take()
-        if first is not None:
-            try:
-                call_once(checked, first, session.events.failed)
-            except BaseException:
-                mailbox.close()
-                raise
-        mailbox.deliver(session.events.courier, checked, session.events.failed)
+        listen(session, mailbox, checked)
         return Subscription(mailbox)
 
     def watch(self, service: Name, *, required: bool = True, timeout: float = TIMEOUT) -> Watch:
@@ -161,40 +161,13 @@ class Registry(Face):
         work = session.engine.attach(key, bound, required=required)
         return session, session.run(work, bound, lambda mailbox: mailbox.close())
 
-    def _courier(self) -> Courier:
-        from sofa_registry_adapters.engine.mailbox import ThreadCourier
 
-        return ThreadCourier()
-
-
-class AsyncRegistry(Face):
+class AsyncRegistry(_RegistryFace, AsyncFace["Engine"]):
     """`Registry` with coroutines, for any asyncio event loop; the engine runs on a thread of its own.
 
     An application that blocks its loop stays registered. Listeners may be plain or async functions
     and run on the loop of whoever subscribed.
     """
-
-    _asynchronous = True
-
-    async def open(self) -> Self:
-        """See `Registry.open`."""
-        self._opened()
-        return self
-
-    async def aclose(self) -> None:
-        """See `Registry.close`."""
-        session = self._closing()
-        if session is not None:
-            try:
-                await await_call(session.call(session.engine.close()))
-            finally:
-                session.release()
-
-    async def __aenter__(self) -> Self:
-        return await self.open()
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     async def publish(
         self,
@@ -224,7 +197,7 @@ class AsyncRegistry(Face):
         host = host_to_publish(key, instances, port)
         if not host and host is not None:
             host = (await self.advertise_address(timeout=bound)).host
-        checked = self._instances(key, instances, host, port, fields)
+        checked = instances_to_publish(key, instances, host, port, fields, target=self._target)
         session = self._opened()
         work = session.engine.publish(key, checked, bound, required=required)
         return AsyncRegistration(session, await await_call(session.call(work, session.engine.abandon)))
@@ -245,18 +218,11 @@ class AsyncRegistry(Face):
         timeout: float = TIMEOUT,
     ) -> AsyncSubscription:
         """See `Registry.subscribe`; the first call is awaited before this returns."""
-        from sofa_registry_adapters.engine.mailbox import LoopCourier, call_async, check_listener
+        from sofa_registry_adapters.engine.mailbox import check_listener
 
         checked = check_listener(listener, asynchronous=True)
         session, mailbox = await self._attach(service, required=required, timeout=timeout)
-        first = mailbox.take()
-        if first is not None:
-            try:
-                await call_async(checked, first, session.events.failed)
-            except BaseException:
-                mailbox.close()
-                raise
-        mailbox.deliver(LoopCourier(), checked, session.events.failed)
+        await listen_async(session, mailbox, checked)
         return AsyncSubscription(mailbox)
 
     async def watch(self, service: Name, *, required: bool = True, timeout: float = TIMEOUT) -> AsyncWatch:
@@ -285,11 +251,3 @@ class AsyncRegistry(Face):
         session = self._opened()
         work = session.engine.attach(key, bound, required=required)
         return session, await await_call(session.call(work, lambda mailbox: mailbox.close()))
-
-    def _courier(self) -> Courier:
-        from sofa_registry_adapters.engine.mailbox import LoopCourier
-
-        try:
-            return LoopCourier()
-        except RuntimeError:
-            raise WrongThread("the events of an AsyncRegistry need a running event loop: use them inside one") from None

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.reactor import DaemonPool
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, InvalidArgument
 from sofa_registry_adapters.model.events import Event, ListenerFailed
+from sofa_registry_adapters.model.guarded import Guarded
 from sofa_registry_adapters.model.views import Delta, InstancesChange, Source
 
+C = TypeVar("C")
 E = TypeVar("E", bound=Event)
 EVENTS_KEPT = 1000
 """Events that wait for one slow listener; older ones are dropped and counted."""
@@ -106,31 +109,32 @@ def check_listener(listener: object, *, asynchronous: bool) -> Listener:
     if not callable(listener):
         raise InvalidArgument(f"a listener must be callable, not {type(listener).__name__}: {listener!r:.60}")
     if not asynchronous and inspect.iscoroutinefunction(listener):
-        raise InvalidArgument("a listener of the blocking Registry must be a plain function: use AsyncRegistry")
+        raise InvalidArgument(
+            "a listener of a blocking Registry or ConfigCenter must be a plain function: use AsyncRegistry, AsyncConfigCenter"
+        )
     return listener
 
 
-class Mailbox:
-    """The changes of one service that one listener, or one loop, has not seen yet, folded into one."""
+class Pending(ABC, Generic[C]):
+    """What one listener, or one loop, has not seen yet of something that changes, folded into one change."""
 
-    def __init__(self, source: Source, forget: Callable[[Mailbox], None], *, known: bool) -> None:
-        self.source = source
+    def __init__(self, source: Guarded, about: object, forget: Callable[[Any], None], *, known: bool) -> None:
         self.closed: bool = False
+        self.about: Any = about
+        """What it is that changes, for messages."""
+        self._guard = source
         self._forget = forget
-        self._delta = Delta(source.instances.values())
         self._news = known
         self._wake: Callable[[], None] | None = None
         self._awake = False
 
-    def put_locked(self, delta: Delta, *, flags: bool) -> None:
-        """Under the source's lock: fold a change in. ``flags``: stale or protected changed."""
-        if delta:
-            self._delta.fold(delta)
-        self._news = self._news or flags or bool(delta)
+    @abstractmethod
+    def _take_locked(self) -> C:
+        """The change since the last one taken. There is news, and the source is locked."""
 
     def nudge(self) -> None:
         """After the lock: have the change fetched, unless that is under way."""
-        with self.source.locked():
+        with self._guard.locked():
             if self._wake is None or self._awake or self.closed or not self._news:
                 return
             self._awake = True
@@ -141,17 +145,17 @@ class Mailbox:
             self.close()
         except RuntimeError:
             # No thread is to be had; the next change tries again.
-            with self.source.locked():
+            with self._guard.locked():
                 self._awake = False
 
-    def take(self) -> InstancesChange | None:
+    def take(self) -> C | None:
         """The change since the last one taken; None if there is none, which ends the fetching."""
-        with self.source.locked():
+        with self._guard.locked():
             if self.closed or not self._news:
                 self._awake = False
                 return None
-            delta, self._delta, self._news = self._delta, Delta(), False
-            return delta.change(self.source.view_locked())
+            self._news = False
+            return self._take_locked()
 
     def deliver(self, courier: Courier, listener: Listener, failed: Failed) -> None:
         """From now on, hand changes to ``listener``."""
@@ -159,13 +163,13 @@ class Mailbox:
 
     def on_news(self, wake: Callable[[], None]) -> None:
         """From now on, call ``wake`` when there is a change; it must lead to `take` until that is None."""
-        with self.source.locked():
+        with self._guard.locked():
             self._wake = wake
         self.nudge()
 
     def close(self) -> None:
         """No further change is handed out. Any thread, any number of times, inside a listener too."""
-        with self.source.locked():
+        with self._guard.locked():
             if self.closed:
                 return
             self.closed = True
@@ -182,15 +186,34 @@ class Mailbox:
             return
 
 
-class BlockingInbox:
+class Mailbox(Pending[InstancesChange]):
+    """The changes of one service."""
+
+    def __init__(self, source: Source, forget: Callable[[Mailbox], None], *, known: bool) -> None:
+        super().__init__(source, source.service, forget, known=known)
+        self.source = source
+        self._delta = Delta(source.instances.values())
+
+    def put_locked(self, delta: Delta, *, flags: bool) -> None:
+        """Under the source's lock: fold a change in. ``flags``: stale or protected changed."""
+        if delta:
+            self._delta.fold(delta)
+        self._news = self._news or flags or bool(delta)
+
+    def _take_locked(self) -> InstancesChange:
+        delta, self._delta = self._delta, Delta()
+        return delta.change(self.source.view_locked())
+
+
+class BlockingInbox(Generic[C]):
     """A mailbox that a thread waits on."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Pending[C]) -> None:
         self.mailbox = mailbox
         self._ready = threading.Event()
         mailbox.on_news(self._ready.set)
 
-    def next(self, timeout: float | None = None) -> InstancesChange | None:
+    def next(self, timeout: float | None = None) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded`."""
         while not self.mailbox.closed:
             self._ready.clear()
@@ -201,7 +224,7 @@ class BlockingInbox:
             if self._ended():
                 return None
             if not self._ready.wait(timeout):
-                raise DeadlineExceeded(f"no change of {self.mailbox.source.service} within {timeout:g} s")
+                raise DeadlineExceeded(f"no change of {self.mailbox.about} within {timeout:g} s")
         return None
 
     def _ended(self) -> bool:
@@ -213,10 +236,10 @@ class BlockingInbox:
         self._ready.set()
 
 
-class AsyncInbox:
+class AsyncInbox(Generic[C]):
     """A mailbox that a task on the application's event loop waits on."""
 
-    def __init__(self, mailbox: Mailbox, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, mailbox: Pending[C], loop: asyncio.AbstractEventLoop) -> None:
         self.mailbox = mailbox
         self._loop = loop
         self._ready = asyncio.Event()
@@ -228,15 +251,15 @@ class AsyncInbox:
         except RuntimeError:
             raise Closed("the event loop of the watch was closed") from None
 
-    async def next(self, timeout: float | None = None) -> InstancesChange | None:
+    async def next(self, timeout: float | None = None) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded`."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._next()
         except TimeoutError:
-            raise DeadlineExceeded(f"no change of {self.mailbox.source.service} within {timeout:g} s") from None
+            raise DeadlineExceeded(f"no change of {self.mailbox.about} within {timeout:g} s") from None
 
-    async def _next(self) -> InstancesChange | None:
+    async def _next(self) -> C | None:
         while not self.mailbox.closed:
             self._ready.clear()
             change = self.mailbox.take()
@@ -319,7 +342,7 @@ class EventSubscription:
 
 
 class Events:
-    """The typed event bus of one Registry. A slow, failing or re-entrant listener harms nobody."""
+    """The typed event bus of one Registry or ConfigCenter. A slow, failing or re-entrant listener harms nobody."""
 
     def __init__(self, courier: Courier, *, asynchronous: bool = False) -> None:
         self.courier = courier

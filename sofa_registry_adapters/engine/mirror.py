@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
+from sofa_registry_adapters.engine import follower
+from sofa_registry_adapters.engine.follower import Follower
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
-from sofa_registry_adapters.engine.reactor import bounded, closing, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
-from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.model.events import (
     InstancesChanged,
     ProtectionEnded,
@@ -25,28 +25,21 @@ from sofa_registry_adapters.model.views import Delta, InstancesChange, Revision,
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.registry import Patch, RegistryBackend, Rejected, Snapshot
 
-T = TypeVar("T")
 REPEAT_AFTER = 60.0
 """Seconds before the same rejected record is reported again."""
 
 
-class Pace(Protocol):
+class Pace(follower.Pace, Protocol):
     """The times a mirror keeps, in seconds."""
 
     @property
-    def call_timeout(self) -> float: ...
-    @property
     def protection_hold(self) -> float: ...
     @property
-    def reconcile(self) -> float: ...
-    @property
     def full_read(self) -> float: ...
-    @property
-    def poll(self) -> float: ...
 
 
-class Mirror:
-    """The copy, its task, and the mailboxes of those who want to know. Lives on the engine's loop."""
+class Mirror(Follower[Snapshot | Patch]):
+    """The copy, its tasks, and the mailboxes of those who want to know. Lives on the engine's loop."""
 
     def __init__(
         self,
@@ -56,47 +49,29 @@ class Mirror:
         clock: Clock,
         bus: Events,
     ) -> None:
+        super().__init__(service, pace, clock, push=backend.capabilities.push)
         self.service = service
         self.source: Source = Source(service, clock.monotonic)
-        self.known: asyncio.Event = asyncio.Event()
-        self.failed: asyncio.Event = asyncio.Event()
-        self.error: BaseException | None = None
         self.changed: Callable[[Mirror], None] | None = None
-        self.proven: Callable[[], float] = clock.monotonic
-        self.starting: asyncio.Task[None] | None = None
-        self.mailboxes: list[Mailbox] = []
         self._backend = backend
         self._pace = pace
-        self._clock = clock
         self._emit = bus.emit
         self._wants = bus.wanted
         self._protection = Protection(pace.protection_hold)
-        self._live = False
         self._era = 0
         self._last: Revision | None = None
         self._reported: dict[str, float] = {}
-        self._stream: asyncio.Task[None] | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._held = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to follow the registry."""
-        for work in (self._follow, self._reconcile, self._confirm):
-            self._tasks.append(asyncio.create_task(work()))
+    def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        return (self._follow, self._reconcile, self._confirm)
 
-    async def stop(self) -> None:
-        """Follow no more."""
-        await stop_tasks(self.starting)
-        await stop_tasks(*self._tasks, self._stream)
+    def open_mailbox(self, forget: Callable[[Any], None]) -> Mailbox:
+        return Mailbox(self.source, forget, known=self.known.is_set())
 
     def view(self) -> ServiceView:
         """The newest view. Any thread; no I/O."""
         return self.source.view()
-
-    def cut(self) -> None:
-        """The connection is in doubt: open the watch again."""
-        if self._live and self._stream is not None:
-            self._stream.cancel()
 
     def preload(self, instances: Iterable[Instance], age: float) -> None:
         """Start from a view saved ``age`` seconds ago, unless the registry was faster."""
@@ -114,52 +89,16 @@ class Mirror:
         self.known.set()
         self._nudge()
 
-    async def _follow(self) -> None:
-        failures = 0
-        while True:
-            self._live = False
-            self._stream = asyncio.create_task(self._watch() if self._backend.capabilities.push else self._poll())
-            try:
-                await asyncio.wait((self._stream,))
-            finally:
-                await stop_tasks(self._stream)
-            if self._live:
-                # What was shown until now was in step as long as the registry was known to be there.
-                failures = 0
-                self.source.confirmed = max(self.source.confirmed, self.proven())
-            failures += 1
-            self._live = False
-            self._note_failure(self._stream, failures)
-            await self._clock.sleep(REACHABILITY.delay(failures))
+    def _updates(self) -> AsyncIterator[Snapshot | Patch]:
+        return self._backend.watch(self.service)
 
-    def _note_failure(self, stream: asyncio.Task[None], failures: int) -> None:
-        error = Unavailable("the watch was cut") if stream.cancelled() else stream.exception()
-        self.error = error or Unavailable("the watch ended")
-        self.failed.set()
-        if not isinstance(self.error, RegistryError):
-            logger.error("the watch of %s failed in a way that is a defect", self.service, exc_info=self.error)
-        # A watch that comes back at the first attempt was never out of step for long enough to say so.
-        if failures > 1 and self.known.is_set():
-            self._flag(stale=True)
+    async def _look(self) -> None:
+        found = await self._bounded(self._backend.lookup(self.service, self._last))
+        self._live = True
+        self._apply(found) if found is not None else self._flag(stale=False)
 
-    async def _watch(self) -> None:
-        async with closing(self._backend.watch(self.service)) as updates:
-            update = await self._bounded(anext(updates))
-            while True:
-                self._live = True
-                self._apply(update)
-                update = await anext(updates)
-
-    async def _poll(self) -> None:
-        while True:
-            found = await self._bounded(self._backend.lookup(self.service, self._last))
-            self._live = True
-            self._apply(found) if found is not None else self._flag(stale=False)
-            await self._clock.sleep(self._pace.poll)
-
-    async def _bounded(self, answer: Awaitable[T]) -> T:
-        async with bounded(self._pace.call_timeout, f"reading {self.service}"):
-            return await answer
+    def _confirm_until(self, moment: float) -> None:
+        self.source.confirmed = max(self.source.confirmed, moment)
 
     async def _reconcile(self) -> None:
         """Compare with the registry now and then: servers lose events, too."""
@@ -178,10 +117,6 @@ class Mirror:
                 continue
             if found is not None and self._live:
                 self._compare(found)
-
-    def _doubt(self, error: Exception) -> None:
-        if not isinstance(error, RegistryError):
-            logger.error("reading %s failed in a way that is a defect", self.service, exc_info=error)
 
     def _compare(self, found: Snapshot) -> None:
         last = self._last
@@ -312,10 +247,6 @@ class Mirror:
             for mailbox in self.mailboxes:
                 mailbox.put_locked(Delta(), flags=True)
         self._nudge()
-
-    def _nudge(self) -> None:
-        for mailbox in tuple(self.mailboxes):
-            mailbox.nudge()
 
     def _report(self, rejected: Iterable[Rejected]) -> None:
         now = self._clock.monotonic()

@@ -3,49 +3,47 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
-from sofa_registry_adapters.engine.core import Engine
 from sofa_registry_adapters.engine.mailbox import Events
-from sofa_registry_adapters.engine.plugins import factory
-from sofa_registry_adapters.engine.reactor import REACTOR, Call, Reactor
-from sofa_registry_adapters.engine.store_registry import StoreRegistry
+from sofa_registry_adapters.engine.reactor import REACTOR, Call, Closable, Reactor
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unsupported, WrongThread
-from sofa_registry_adapters.spi.clock import Clock
-from sofa_registry_adapters.spi.layout import ServiceLayout
-from sofa_registry_adapters.spi.options import BackendType, Target
-from sofa_registry_adapters.spi.registry import RegistryBackend
 
 T = TypeVar("T")
 GRACE = 1.0
 """Seconds beyond a call's own bound before the caller stops waiting for the engine's thread."""
 
 
-class Session:
-    """One engine on the process's reactor."""
+class Startable(Closable, Protocol):
+    """An engine."""
 
-    def __init__(
-        self, backend: BackendType, layout: type[ServiceLayout], target: Target, clock: Clock, events: Events
-    ) -> None:
+    async def start(self) -> None:
+        """Begin to connect; does not wait for it."""
+        ...
+
+
+E = TypeVar("E", bound=Startable)
+
+
+class Session(Generic[E]):
+    """One engine on the process's reactor.
+
+    ``prepare`` imports what is needed, in the caller's thread, and returns how to make the engine.
+    """
+
+    def __init__(self, events: Events, prepare: Callable[[], Callable[[], E]]) -> None:
         _refuse_green_threads()
-        # The client library is imported here, in the caller's thread: the engine's loop never stops for it.
-        make = factory(backend)
+        # The client library is imported here: the engine's loop never stops for it.
+        make = prepare()
         self.pid: int = os.getpid()
         self.events = events
-
-        def engine() -> Engine:
-            product = make(target, clock)  # type: ignore[operator]
-            whole = StoreRegistry(product, layout(), target.number("call_timeout")) if backend.store else product
-            return Engine(cast("RegistryBackend", whole), target, clock, events, secrets.token_hex(8))
-
         self.reactor: Reactor
-        self.reactor, made = REACTOR.acquire(engine)
-        self.engine: Engine = cast("Engine", made)
+        self.reactor, made = REACTOR.acquire(make)
+        self.engine: E = cast("E", made)
         Call(self.reactor, self.engine.start())
 
     def call(self, work: Coroutine[Any, Any, T], undo: Any = None) -> Call[T]:
@@ -87,7 +85,7 @@ class Session:
 
 
 def closed_meanwhile() -> Closed:
-    """What a verb raises when the Registry is closed under it."""
+    """What a verb raises when its Registry or ConfigCenter is closed under it."""
     return Closed("the registry was closed while the call was under way")
 
 
@@ -99,5 +97,5 @@ def _refuse_green_threads() -> None:
     ):
         raise Unsupported(
             "threading is patched by gevent or eventlet, and a heartbeat on a green thread stops when the "
-            "application does not yield: leave 'thread' out of the patch, or open the Registry in a process of its own"
+            "application does not yield: leave 'thread' out of the patch, or open it in a process of its own"
         )

@@ -1,95 +1,86 @@
-"""When views are written to disk and read back: off the hot path, a service at most twice a second."""
+"""When the last known good is written to disk and read back: off the hot path, a key at most twice a second."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 import msgspec
 
-from sofa_registry_adapters.engine.disk import Disk, Saved, default_folder
-from sofa_registry_adapters.engine.mirror import Mirror
 from sofa_registry_adapters.engine.reactor import stop_tasks
-from sofa_registry_adapters.model.events import Event, SnapshotFailed
-from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.spi.clock import Clock
-from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.worker import Worker
 
 SAVE_AFTER = 0.5
-"""Seconds in which changes of a service are written to disk once."""
+"""Seconds in which changes of a key are written to disk once."""
+
+K = TypeVar("K", bound=Hashable)
+S = TypeVar("S")
+Work = Callable[[], object]
+"""What is done on the disk's own thread; it may raise OSError and ValueError."""
 
 
-class Snapshots:
-    """The disk snapshots of one engine. A disk that fails costs an event, nothing else."""
+class Snapshots(Generic[K, S]):
+    """The disk snapshots of one engine. A disk that fails costs a call of ``failed``, nothing else.
 
-    def __init__(self, target: Target, clock: Clock, emit: Callable[[Event], None]) -> None:
-        self._disk = _disk(target)
+    ``load`` reads what was saved of a key, on the disk's own thread; None: nothing is kept on disk.
+    """
+
+    def __init__(self, load: Callable[[K], S | None] | None, clock: Clock, failed: Callable[[K, str], None]) -> None:
+        self._load = load
         self._clock = clock
-        self._emit = emit
+        self._failed = failed
         self._worker = Worker("sofa-registry-disk")
-        self._saving: dict[ServiceKey, tuple[asyncio.Task[None], Mirror]] = {}
+        self._saving: dict[K, tuple[asyncio.Task[None], Callable[[], Work | None]]] = {}
 
     @property
     def enabled(self) -> bool:
-        """Whether views are kept on disk."""
-        return self._disk is not None
+        """Whether anything is kept on disk."""
+        return self._load is not None
 
-    def age(self, saved: Saved) -> float:
-        """Seconds since a view was saved."""
-        return max(0.0, (self._clock.wall_ms() - saved.saved) / 1000)
+    def age(self, saved: int) -> float:
+        """Seconds since that moment, which is in milliseconds since 1970."""
+        return max(0.0, (self._clock.wall_ms() - saved) / 1000)
 
-    async def load(self, service: ServiceKey) -> Saved | None:
-        """The last known good view of the service, if there is one."""
-        if self._disk is None:
+    async def load(self, key: K) -> S | None:
+        """The last known good of the key, if there is one."""
+        if self._load is None:
             return None
         try:
-            return await self._worker.run(self._disk.load, service)
+            return await self._worker.run(self._load, key)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self._emit(SnapshotFailed(service, str(error)))
+            self._failed(key, str(error))
             return None
 
-    def save_soon(self, mirror: Mirror) -> None:
-        """The view changed."""
-        if self._disk is not None and mirror.service not in self._saving:
-            self._saving[mirror.service] = asyncio.create_task(self._save_later(mirror)), mirror
+    def save_soon(self, key: K, prepare: Callable[[], Work | None]) -> None:
+        """The key changed. When it is time, ``prepare`` says, on the loop, how to save it, or None for not at all."""
+        if self._load is not None and key not in self._saving:
+            self._saving[key] = asyncio.create_task(self._save_later(key, prepare)), prepare
 
     async def flush(self) -> None:
         """Write what is waiting, now."""
-        waiting = list(self._saving.values())
-        await stop_tasks(*(task for task, _ in waiting))
-        for _, mirror in waiting:
-            await self._save(mirror)
+        waiting = list(self._saving.items())
+        await stop_tasks(*(task for _, (task, _) in waiting))
+        for key, (_, prepare) in waiting:
+            await self._save(key, prepare)
 
     def stop(self) -> None:
         """Let the thread end."""
         self._worker.stop()
 
-    async def _save_later(self, mirror: Mirror) -> None:
+    async def _save_later(self, key: K, prepare: Callable[[], Work | None]) -> None:
         try:
             await asyncio.sleep(SAVE_AFTER)
         finally:
-            self._saving.pop(mirror.service, None)
-        await self._save(mirror)
+            self._saving.pop(key, None)
+        await self._save(key, prepare)
 
-    async def _save(self, mirror: Mirror) -> None:
-        view = mirror.view()
-        if self._disk is None or view.stale:
+    async def _save(self, key: K, prepare: Callable[[], Work | None]) -> None:
+        work = prepare()
+        if work is None:
             return
         try:
-            await self._worker.run(self._disk.save, mirror.service, view.settle(), self._clock.wall_ms())
+            await self._worker.run(work)
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            self._emit(SnapshotFailed(mirror.service, str(error)))
-
-
-def _disk(target: Target) -> Disk | None:
-    folder = target.text("snapshot")
-    if folder == "off":
-        return None
-    registry = f"{target.scheme}://{target.addresses}{target.path}?{target.text('namespace')}&{target.text('layout')}"
-    try:
-        return Disk(Path(folder).expanduser() if folder else default_folder(), registry)
-    except RuntimeError:
-        # There is no home folder: the registry works without snapshots.
-        return None
+            self._failed(key, str(error))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 import msgspec
 
+from sofa_registry_adapters.model.guarded import Guarded
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 
@@ -25,7 +24,7 @@ class Revision(msgspec.Struct, frozen=True, gc=False):
     counter: int = 0
 
 
-class Source:
+class Source(Guarded):
     """The newest state of one service. One thread changes it; views are taken from it lazily by any.
 
     A view that nobody reads costs nothing: only one that is still held when the state moves on is
@@ -33,6 +32,7 @@ class Source:
     """
 
     def __init__(self, service: ServiceKey, now: Callable[[], float] | None = None) -> None:
+        super().__init__()
         self.service = service
         self.instances: dict[str, Instance] = {}
         self.revision: Revision = Revision()
@@ -40,19 +40,7 @@ class Source:
         self.protected = False
         self.confirmed: float = 0.0
         self._now = now
-        self._lock = threading.Lock()
         self._newest: weakref.ref[ServiceView] | None = None
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the state still. Nothing slow and no user code runs inside."""
-        # In the child of a fork the thread that held the lock does not exist: it is then free for the taking.
-        held = self._lock.acquire(timeout=1.0)
-        try:
-            yield
-        finally:
-            if held:
-                self._lock.release()
 
     def retire(self) -> None:
         """Under the lock, before a change: let the newest view keep what it shows."""

@@ -52,9 +52,9 @@ class ConfigBackend(ABC):
        that was removed and created again never gets an old one, except where the product's revision is a digest of the content.
        Revisions are bare: the engine puts the product's name in front, and takes it off what callers hand back.
     3. `get` after a `publish` that returned, by the same open backend, answers that value or a later one.
-    4. `watch` yields the present value (None: absent), then each change; of several quick changes it may leave out all but the
-       last. A `Rejected` in place of a value says that there is one, but that it cannot be decoded: the last good one
-       stays. It raises `Unavailable` when it is cut, by `close` as well.
+    4. `watch` yields the present value (None or ABSENT as `get` has it), then each change; of several quick changes it may
+       leave out all but the last. A `Rejected` in place of a value says that there is one, but that it cannot be decoded: the
+       last good one stays. It raises `Unavailable` when it is cut, by `close` as well.
     """
 
     @property
@@ -74,9 +74,19 @@ class ConfigBackend(ABC):
     async def renew(self) -> None:
         """Prove that the product answers; called every second or so. Raises when the connection, or that of a watch, is gone."""
 
+    async def lost(self) -> None:
+        """Return when `renew` has certainly something to find: it is then called at once. By default never."""
+        import asyncio
+
+        await asyncio.Event().wait()
+
     @abstractmethod
-    async def get(self, key: ConfigKey) -> ConfigItem | None:
-        """The present value; None if there is none. Raises `CorruptRecord` for one that cannot be decoded."""
+    async def get(self, key: ConfigKey) -> ConfigItem | Absent | None:
+        """The present value; None if there is none. Raises `CorruptRecord` for one that cannot be decoded.
+
+        ABSENT says more than None: there is none, and no trace of a removal either. The engine then keeps a value that it
+        knows, for the product lost it. A product that cannot tell says None.
+        """
 
     @abstractmethod
     async def publish(self, key: ConfigKey, draft: ConfigDraft, expected: str | Absent | None) -> str:
@@ -95,12 +105,5 @@ class ConfigBackend(ABC):
         """The last ``limit`` values, the newest first, the present one included; at least 20 are kept."""
 
     @abstractmethod
-    def watch(self, key: ConfigKey) -> AsyncIterator[ConfigItem | Rejected | None]:
+    def watch(self, key: ConfigKey) -> AsyncIterator[ConfigItem | Rejected | Absent | None]:
         """The present value, then each change. Ends only by raising, or when the iterator is closed."""
-
-    async def was_removed(self, key: ConfigKey) -> bool:
-        """Whether a key without a value lost it by a removal, as far as the product can tell; a loss of data is none.
-
-        Asked before a value that was known is given up. A product that cannot tell leaves this as it is.
-        """
-        return True

@@ -32,6 +32,7 @@ from sofa_registry_adapters import (
     events,
 )
 from sofa_registry_adapters.events import Event, RegistrationLost
+from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
 from sofa_registry_adapters.spi.hooks import hookimpl
 from sofa_registry_adapters.spi.layout import ServiceLayout
@@ -217,6 +218,10 @@ def the_bus(registry: Registry) -> None:
     registry.events.on(events.RecordRejected, lambda event: assert_type(event.record, str))
     registry.events.on(events.ListenerFailed, lambda event: assert_type(event.listener, str))
     registry.events.on(events.SnapshotFailed, lambda event: assert_type(event.service, ServiceKey))
+    registry.events.on(events.ConfigChanged, lambda event: assert_type(event.change, ConfigChange))
+    registry.events.on(events.ConfigRejected, lambda event: assert_type(event.reason, str))
+    registry.events.on(events.ConfigLooped, lambda event: assert_type(event.publications, int))
+    registry.events.on(events.ConfigSnapshotFailed, lambda event: assert_type(event.key, ConfigKey))
 
 
 async def the_bus_of_the_async_face(registry: AsyncRegistry) -> None:
