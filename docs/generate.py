@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sofa_registry_adapters import advertise, errors, settings
+from sofa_registry_adapters import named as naming
 from sofa_registry_adapters.cli import app as application
 from sofa_registry_adapters.cli import reference
 from sofa_registry_adapters.model import events
@@ -91,8 +92,8 @@ def options_page() -> str:
     shared = table(reference.OPTION_TITLES, (named(reference.option_row(one)) for one in settings.SHARED_OPTIONS))
     return (
         f"# Options and capabilities\n\n{NOTICE}"
-        "An option stands in the URL (`redis://127.0.0.1:6379?lease=5s`), in the section `[registry.options]` of "
-        "`sofa-registry.toml`, or in `Registry(options={…})`. The same option with two values is an error, and so is "
+        "An option stands in the URL (`redis://127.0.0.1:6379?lease=5s`), in a table of options in "
+        "[`sofa-registry.toml`](file.md), or in `Registry(options={…})`. The same option with two values is an error, and so is "
         "an unknown one.\n\n"
         "Seconds take a unit: `250ms`, `5s`, `2m`, `1h`; without one they are seconds. Bytes take `k` and `M` (1024 and "
         "1024²). A flag is yes, no, true, false, on, off, 1 or 0.\n\n"
@@ -154,16 +155,18 @@ def url_page() -> str:
     forms = "".join(f"{form.strip()}\n" for one in ours() for form in one.grammar.split(" | "))
     ports = ", ".join(f"{schemes(one)} {one.default_port}" for one in ours() if one.default_port)
     return (
-        f"# URL, file and environment\n\n{NOTICE}{head.strip()}\n\n```\n{form.strip()}\n```\n\n{rules}\n\n"
+        f"# URL and environment\n\n{NOTICE}{head.strip()}\n\n```\n{form.strip()}\n```\n\n{rules}\n\n"
         "What stands before `@` is cut at the first `:`. Write `/` as `%2F`, `?` as `%3F`, `@` as `%40` and `:` as `%3A` in "
         "a user name or a password. An IPv6 host has brackets. Options: [the tables](options.md).\n\n"
         f"## Forms\n\n```\n{forms}```\n\nWithout a port: {ports}.\n\n"
         f"## Examples, as they are read\n\n```\n{''.join(_url_examples())}```\n\n"
         "## Where the URL comes from\n\nThe first of these that there is:\n\n"
-        f"1. the argument: `Registry(url)`, or `--url`\n2. the variable `{settings.URL_VARIABLE}`\n"
-        f"3. the file `{settings.FILE_NAME}` in the working directory, or the one that `{settings.FILE_VARIABLE}` names\n"
-        f"4. `{settings.DEFAULT_URL}`\n\nThe file is read only where it decides the URL; a key that is not in this list is "
-        f"an error:\n\n```toml\n{_file_example()}```\n\n## Variables\n\n{table(('variable', 'meaning'), _variables())}"
+        f"1. the argument: `Registry(url)`, or `--url`\n2. the variable `{naming.URL_VARIABLE}`\n"
+        f"3. `[registry.default]` in the file `{naming.FILE_NAME}`\n4. `{naming.DEFAULT_URL}`\n\n"
+        f"Text without `://` is a name, whose URL is in [the file](file.md) or in a variable of its own: "
+        '`Registry("orders")`, or `--url orders`. For a `ConfigCenter` it is the same with `[config.default]` and '
+        f"`{naming.CONFIG_URL_VARIABLE}`; one that is not named anywhere is where the registry is.\n\n"
+        f"## Variables\n\n{table(('variable', 'meaning'), _variables())}"
     )
 
 
@@ -183,17 +186,15 @@ def _url_examples() -> Iterator[str]:
         yield f"{url}\n{''.join(lines)}"
 
 
-def _file_example() -> str:
-    return (
-        '[registry]\nurl = "redis://registry.example:6379/0"\nplugins = ["alarm"]    # installed plug-ins whose listeners '
-        'act\n\n[registry.options]\nnamespace = "shop"\nlease = "5s"\n'
-    )
-
-
 def _variables() -> tuple[tuple[str, str], ...]:
     return (
-        (f"`{settings.URL_VARIABLE}`", "where the registry is, if the program does not say"),
-        (f"`{settings.FILE_VARIABLE}`", f"the file to read instead of `{settings.FILE_NAME}`"),
+        (f"`{naming.URL_VARIABLE}`", "where the registry is, or its name, if the program does not say"),
+        (f"`{naming.CONFIG_URL_VARIABLE}`", "the same of the configuration center"),
+        (
+            f"`{naming.variable_of('registry', 'orders')}`, `{naming.variable_of('config', 'orders')}`",
+            f"where the one called `orders` is, whatever `{naming.FILE_NAME}` says",
+        ),
+        (f"`{naming.FILE_VARIABLE}`", f"the file to read instead of `{naming.FILE_NAME}` in the working directory"),
         (f"`{advertise.VARIABLE}`", "the host that `publish(service, port=…)` publishes: for containers and NAT"),
         (f"`{application.TRACEBACK_VARIABLE}`", "set: the command line shows where a defect happened"),
     )

@@ -21,7 +21,8 @@ from sofa_registry_adapters.model.instance import (
     check_weight,
 )
 from sofa_registry_adapters.model.names import ServiceKey, check_text
-from sofa_registry_adapters.settings import Settings, find_settings, parse_target, scheme_of
+from sofa_registry_adapters.named import Settings, find_settings
+from sofa_registry_adapters.settings import parse_target, scheme_of
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
 from sofa_registry_adapters.spi.options import Capabilities, Target, Value
 
@@ -62,7 +63,7 @@ class Face(ABC, Generic[E]):
     ) -> None:
         """Parse and check; no I/O.
 
-        ``url``: where the registry is; without it SOFA_REGISTRY_URL, then ``sofa-registry.toml``, then ``local://``.
+        ``url``: where the registry is, or its name in ``sofa-registry.toml``; without it SOFA_REGISTRY_URL, then that file, then ``local://``.
         ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand, or names of installed ones.
         ``clock``: another source of time, for tests. Raises `InvalidURL` or `PluginError`.
         """

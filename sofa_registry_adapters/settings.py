@@ -1,4 +1,4 @@
-"""Where a registry is: URL grammar, ``sofa-registry.toml``, environment, and the options all backends share.
+"""Where a registry is: the grammar of URLs, and the options all backends share.
 
 ::
 
@@ -10,23 +10,14 @@ another beside it, is an error; ``options=`` wins over the file's options. Nothi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Self
 
 import msgspec
 
 from sofa_registry_adapters.errors import InvalidURL, UnknownOption
 from sofa_registry_adapters.model.instance import check_host
 from sofa_registry_adapters.spi.options import Address, BackendType, Option, Target, Value
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-URL_VARIABLE = "SOFA_REGISTRY_URL"
-FILE_VARIABLE = "SOFA_REGISTRY_FILE"
-FILE_NAME = "sofa-registry.toml"
-DEFAULT_URL = "local://"
 
 SHARED_OPTIONS = (
     Option(
@@ -106,51 +97,19 @@ _YES = frozenset(("1", "true", "yes", "on"))
 _NO = frozenset(("0", "false", "no", "off"))
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """Where the URL came from and what the file adds to it."""
+class Filled(str):
+    """Text whose references (`sofa_registry_adapters.references`) are filled in. It is the whole text; its ``repr`` shows the references."""
 
-    url: str
-    origin: str
-    options: Mapping[str, Value] = {}
-    plugins: tuple[str, ...] = ()
+    __slots__ = ("template",)
+    template: str
 
+    def __new__(cls, text: str, template: str = "***") -> Self:
+        made = super().__new__(cls, text)
+        made.template = template
+        return made
 
-def find_settings(url: str | None = None) -> Settings:
-    """The URL to use: the argument, then SOFA_REGISTRY_URL, then ``sofa-registry.toml``, then ``local://``."""
-    if url is not None:
-        if not isinstance(url, str):
-            raise InvalidURL(f"a registry's URL is text, not {type(url).__name__}")
-        return Settings(url, "the argument")
-    if from_environment := os.environ.get(URL_VARIABLE):
-        return Settings(from_environment, f"the variable {URL_VARIABLE}")
-    from pathlib import Path
-
-    path = Path(os.environ.get(FILE_VARIABLE) or FILE_NAME)
-    if path.is_file():
-        return _from_file(path)
-    if os.environ.get(FILE_VARIABLE):
-        raise InvalidURL(f"{FILE_VARIABLE} names {str(path)!r}, which is not a file")
-    return Settings(DEFAULT_URL, "the default")
-
-
-class _Section(msgspec.Struct, forbid_unknown_fields=True):
-    url: str = DEFAULT_URL
-    options: dict[str, str | int | float | bool] = {}
-    plugins: list[str] = []
-
-
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    registry: _Section = msgspec.field(default_factory=_Section)
-
-
-def _from_file(path: Path) -> Settings:
-    import tomllib
-
-    try:
-        section = msgspec.convert(tomllib.loads(path.read_text()), _File).registry
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, OSError) as error:
-        raise InvalidURL(f"{path} cannot be read: {error}") from None
-    return Settings(section.url, str(path), section.options, tuple(section.plugins))
+    def __repr__(self) -> str:
+        return repr(self.template)
 
 
 def scheme_of(url: str) -> str:
@@ -166,8 +125,11 @@ def scheme_of(url: str) -> str:
 def redacted(url: str) -> str:
     """The URL without what may be secret: all before the last ``@``, and the query's values.
 
-    A password with an unencoded ``/`` or ``?`` makes a URL that cannot be read; it is hidden all the same.
+    A password with an unencoded ``/`` or ``?`` makes a URL that cannot be read; it is hidden all the same. Of a URL with
+    references the references are shown.
     """
+    if isinstance(url, Filled):
+        url = url.template
     scheme, mark, rest = url.partition("://")
     if not mark:
         scheme, rest = "", url
@@ -200,7 +162,7 @@ def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | 
         path=f"{slash}{unquote(path)}",
         username=unquote(username) if at else "",
         password=unquote(password) if at else "",
-        options=_options(query, options or {}, backend),
+        options=_options(_pairs(query, url), options or {}, backend),
     )
     if backend.check is not None:
         backend.check(target)
@@ -234,8 +196,12 @@ def _address(text: str, default_port: int, url: str) -> Address:
 
 
 def _where(text: str, url: str) -> str:
-    # With an '@' somewhere the text may be a password in the wrong place.
-    return f"a host in {redacted(url)!r}" if "@" in url else f"the host {text!r} in {redacted(url)!r}"
+    # With an '@' somewhere, or a reference, the text may be a password in the wrong place.
+    return (
+        f"a host in {redacted(url)!r}"
+        if "@" in url or isinstance(url, Filled)
+        else f"the host {text!r} in {redacted(url)!r}"
+    )
 
 
 def table_of(backend: BackendType) -> dict[str, Option]:
@@ -249,21 +215,36 @@ def table_of(backend: BackendType) -> dict[str, Option]:
     return {option.name: option for option in (*backend.options, *shared)}
 
 
-def _options(query: str, more: Mapping[str, Value], backend: BackendType) -> dict[str, Value]:
+def _pairs(query: str, url: str) -> list[tuple[str, str]]:
+    """The options of a URL; those with references in them show these only."""
     from urllib.parse import parse_qsl
 
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if not isinstance(url, Filled):
+        return pairs
+    shown = dict(parse_qsl(url.template.partition("?")[2], keep_blank_values=True))
+    return [
+        (name, value if shown.get(name) == value else Filled(value, shown.get(name, "***"))) for name, value in pairs
+    ]
+
+
+def _options(pairs: Sequence[tuple[str, str]], more: Mapping[str, Value], backend: BackendType) -> dict[str, Value]:
     table = table_of(backend)
     values: dict[str, Value] = {name: option.default for name, option in table.items()}
     given: dict[str, Value] = {}
-    for name, value in (*parse_qsl(query, keep_blank_values=True), *more.items()):
+    filled: set[str] = set()
+    for name, value in (*pairs, *more.items()):
         option = table.get(name)
         if option is None:
             raise UnknownOption(unknown(f"{backend.schemes[0]}:// has no option", name, table))
         read = read_value(option, value)
         if name in given and given[name] != read:
-            shown = "two values" if option.kind == "secret" else f"{given[name]!r} and {read!r}"
+            hidden = option.kind == "secret" or name in filled or isinstance(value, Filled)
+            shown = "two values" if hidden else f"{given[name]!r} and {read!r}"
             raise InvalidURL(f"the option {name} is given twice, as {shown}: keep one")
         given[name] = read
+        if isinstance(value, Filled):
+            filled.add(name)
     return values | given
 
 

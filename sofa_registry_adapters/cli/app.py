@@ -67,7 +67,8 @@ app: typer.Typer = typer.Typer(
 Url = Annotated[
     str | None,
     typer.Option(
-        help="Where the registry is. Without it SOFA_REGISTRY_URL, then sofa-registry.toml, then local://.",
+        help="Where the registry is, or its name in sofa-registry.toml. Without it SOFA_REGISTRY_URL, then that file, "
+        "then local://.",
         metavar="URL",
         show_default=False,
     ),

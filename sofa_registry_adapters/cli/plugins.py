@@ -11,7 +11,7 @@ import typer
 from sofa_registry_adapters.cli.screen import console, note, say_json, table
 from sofa_registry_adapters.engine.plugins import GROUP, Plugin, Plugins
 from sofa_registry_adapters.errors import PluginError
-from sofa_registry_adapters.settings import find_settings
+from sofa_registry_adapters.named import find_settings
 
 TITLES = ("plug-in", "version", "origin", "adds", "not used because")
 

@@ -519,3 +519,15 @@ def test_ctrl_c_ends_the_demo_and_its_processes(url: str, tmp_path: Path, start:
     with Registry(url) as registry:
         assert list(registry.services()) == []
     assert not list(tmp_path.glob("sofa-registry-demo*"))
+
+
+def test_a_url_may_be_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SOFA_REGISTRY_URL", raising=False)
+    (tmp_path / "sofa-registry.toml").write_text(f'[registry.orders]\nurl = "local://{tmp_path}/orders.db"\n')
+    assert main(["services", "--url", "orders"]) == 0
+    assert "orders.db" in sentence(capsys)
+    assert main(["--url", "ordres", "services"]) == 2
+    assert "no registry is called 'ordres': did you mean 'orders'?" in sentence(capsys)

@@ -76,11 +76,11 @@ def _home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOFA_REGISTRY_URL", raising=False)
 
 
-def report_on(url: str, **wish: Any) -> Report:
+def report_on(url: str | None, **wish: Any) -> Report:
     return command.run(examine(Wish(url, **{"timeout": TIMEOUT, **wish}), QuickClock()))
 
 
-def only(url: str, **wish: Any) -> Finding:
+def only(url: str | None, **wish: Any) -> Finding:
     """The one finding, which ended the examination."""
     report = report_on(url, **wish)
     (finding,) = report.findings
@@ -137,6 +137,66 @@ def test_the_source_of_a_wrong_url_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         "where it was given: the variable SOFA_REGISTRY_URL"
         in command.run(examine(Wish(), QuickClock())).findings[0].sentence
     )
+
+
+@pytest.fixture
+def file(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Where ``sofa-registry.toml`` is read from."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "sofa-registry.toml"
+
+
+def test_the_entry_of_the_file_is_named(file: pathlib.Path) -> None:
+    file.write_text(f'[registry.orders]\nurl = "local://{file.parent}/registry.db"\n')
+    report = report_on("orders")
+    assert "from [registry.orders] in sofa-registry.toml" in report.steps[0].seen
+    assert not report.findings
+    file.write_text('[registry.orders]\nurl = "redis://h?leas=3"\n')
+    assert only("orders").advice == "Correct it where it was given: [registry.orders] in sofa-registry.toml."
+    assert only("ordres").what.startswith("no registry is called 'ordres': did you mean 'orders'?")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    (
+        ("[registry", "sofa-registry.toml cannot be read"),
+        ("[registry.orders]\nulr = 'x'", "has no key 'ulr': did you mean 'url'?"),
+        ("[registry.orders]\nurl = 'redis://:${REDIS_PASSWORD}@h'", "which is not set, or empty"),
+    ),
+)
+def test_a_file_that_is_wrong(file: pathlib.Path, text: str, said: str) -> None:
+    file.write_text(text)
+    finding = only("orders")
+    assert (finding.step, finding.code) == ("settings", "wrong-url")
+    assert said in finding.sentence
+    assert is_documented(finding) is ("orders" in text)
+
+
+@pytest.mark.parametrize(
+    ("entry", "mode", "warned"),
+    (
+        (f'url = "redis://app:{SECRET}@127.0.0.1:1"', 0o644, True),
+        (f'url = "redis://:{SECRET}${{FILLED}}@127.0.0.1:1"', 0o604, True),
+        (f'url = "redis://app:{SECRET}@127.0.0.1:1"', 0o600, False),
+        (f'url = "redis://app:{SECRET}@127.0.0.1:1"', 0o640, False),
+        ('url = "redis://app:${FILLED}@127.0.0.1:1"', 0o644, False),
+        ('url = "redis://app@127.0.0.1:1"', 0o644, False),
+    ),
+)
+def test_a_password_that_everybody_may_read(
+    file: pathlib.Path, monkeypatch: pytest.MonkeyPatch, entry: str, mode: int, *, warned: bool
+) -> None:
+    monkeypatch.setenv("FILLED", SECRET)
+    file.write_text(f"[registry.orders]\n{entry}\n")
+    file.chmod(mode)
+    report = report_on("orders")
+    assert (codes(report)[:1] == ["readable-secret"]) is warned
+    assert report.steps[0].good is not warned
+    assert SECRET not in str(report)
+    if warned:
+        assert is_documented(report.findings[0])
+        assert report.findings[0].severity == "warning"
+        assert report.steps[-1].step == "tcp", "it goes on"
 
 
 @pytest.mark.parametrize(("library", "scheme"), (("redis", "redis"), ("kazoo", "zookeeper")))

@@ -1,4 +1,4 @@
-"""Where a registry is: the grammar of URLs, options, the file, the environment; and that no secret is ever shown."""
+"""Where a registry is: the grammar of URLs, options, plug-ins; and that no secret is ever shown."""
 
 from __future__ import annotations
 
@@ -22,12 +22,9 @@ from sofa_registry_adapters.errors import (
     UnknownScheme,
 )
 from sofa_registry_adapters.events import Event, Published
+from sofa_registry_adapters.named import find_settings
 from sofa_registry_adapters.settings import (
-    DEFAULT_URL,
-    FILE_VARIABLE,
     SHARED_OPTIONS,
-    URL_VARIABLE,
-    find_settings,
     parse_target,
     read_value,
     redacted,
@@ -336,99 +333,6 @@ class Toys:
     @hookimpl
     def sofa_registry_backends(self) -> list[BackendType]:
         return [REMOTE]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(URL_VARIABLE, raising=False)
-    monkeypatch.delenv(FILE_VARIABLE, raising=False)
-    return tmp_path
-
-
-class TestPrecedence:
-    def test_without_anything_it_is_the_embedded_default(self, place: Path) -> None:
-        found = find_settings()
-        assert found.url == DEFAULT_URL
-        assert found.origin == "the default"
-
-    def test_the_file_then_the_environment_then_the_argument(
-        self, place: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://file"\n')
-        assert find_settings().url == "memory://file"
-        monkeypatch.setenv(URL_VARIABLE, "memory://environment")
-        assert find_settings().url == "memory://environment"
-        assert URL_VARIABLE in find_settings().origin
-        assert find_settings("memory://argument").url == "memory://argument"
-        assert "environment" in repr(Registry())
-        monkeypatch.setenv(URL_VARIABLE, "")
-        assert find_settings().url == "memory://file"
-
-    def test_a_file_elsewhere(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        other = place / "other.toml"
-        other.write_text('[registry]\nurl = "memory://other"\n')
-        monkeypatch.setenv(FILE_VARIABLE, str(other))
-        assert find_settings().url == "memory://other"
-        monkeypatch.setenv(FILE_VARIABLE, str(place / "none.toml"))
-        with pytest.raises(InvalidURL, match=r"none\.toml"):
-            find_settings()
-
-    def test_what_a_file_says(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_text(
-            '[registry]\nurl = "memory://x"\n[registry.options]\nlease = "3s"\nreconcile = 7\n'
-        )
-        found = find_settings()
-        assert found.options == {"lease": "3s", "reconcile": 7}
-        assert found.origin.endswith("sofa-registry.toml")
-
-    def test_options_of_a_file_count(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://x"\n[registry.options]\nlease = "3s"\n')
-        assert Registry().target.number("lease") == 3
-        (place / "sofa-registry.toml").write_text(
-            '[registry]\nurl = "memory://x?lease=4s"\n[registry.options]\nlease = "3s"\n'
-        )
-        with pytest.raises(InvalidURL, match="twice"):
-            Registry()
-
-    def test_a_plugin_that_the_file_names_has_to_be_there(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://x"\nplugins = ["no-such-plugin"]\n')
-        assert find_settings().plugins == ("no-such-plugin",)
-        with pytest.raises(PluginError, match="no-such-plugin"):
-            Registry()
-
-    def test_an_option_by_hand_wins_over_the_file(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_text('[registry]\nurl = "memory://x"\n[registry.options]\nlease = "3s"\n')
-        assert Registry(options={"lease": 4}).target.number("lease") == 4
-
-    @pytest.mark.parametrize(
-        "text",
-        (
-            "[registry",
-            "registry = 1",
-            "[registry]\nurl = 1",
-            "[registry]\nulr = 'x'",
-            "[registry]\noptions = 1",
-            "[registry]\nplugins = 'a'",
-            "[other]\nx = 1",
-            "[registry.options]\nlease = 1979-05-27",
-            "[registry.options]\nlease = [1]",
-            "\x00",
-        ),
-    )
-    def test_a_file_that_cannot_be_read_is_named(self, place: Path, text: str) -> None:
-        (place / "sofa-registry.toml").write_text(text)
-        with pytest.raises(InvalidURL, match=r"sofa-registry\.toml"):
-            find_settings()
-
-    def test_a_file_that_is_no_text(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_bytes(b"\xff\xfe\xff")
-        with pytest.raises(InvalidURL, match=r"sofa-registry\.toml"):
-            find_settings()
-
-    def test_an_empty_file_is_the_default(self, place: Path) -> None:
-        (place / "sofa-registry.toml").write_text("")
-        assert find_settings().url == DEFAULT_URL
 
 
 class TestPlugins:

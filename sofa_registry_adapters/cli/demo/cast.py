@@ -39,7 +39,8 @@ class Actor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "SOFA_REGISTRY_URL": url},
+            # What looks like a reference in it is none: all are filled in by now.
+            env={**os.environ, "SOFA_REGISTRY_URL": url.replace("${", "$${")},
             text=True,
             encoding="utf-8",
             start_new_session=True,

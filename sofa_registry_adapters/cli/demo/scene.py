@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from sofa_registry_adapters.engine.plugins import Plugins
 from sofa_registry_adapters.errors import InvalidArgument
+from sofa_registry_adapters.named import DEFAULT_URL, find_settings
 from sofa_registry_adapters.registry import Registry
-from sofa_registry_adapters.settings import DEFAULT_URL, find_settings, table_of
+from sofa_registry_adapters.settings import table_of
 from sofa_registry_adapters.spi.options import BackendType, Value
 
 LEASE = 2.0

@@ -63,6 +63,7 @@ async def examine(wish: Wish, clock: Clock) -> Report:
 async def _examine(wish: Wish, clock: Clock, report: Report) -> None:
     setting = read_setting(wish.url)
     report.url = str(setting.target)
+    report.findings += setting.warnings
     report.passed("settings", f"{setting.target} from {setting.origin}, layout {setting.layout.name}")
     endpoints = await _reach_servers(setting, report, wish.timeout)
     if not setting.backend.store:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import stat
+from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 from sofa_registry_adapters.cli.doctor.findings import Finding, Stop
 from sofa_registry_adapters.engine.plugins import DISTRIBUTION, Plugins, factory
@@ -13,7 +16,9 @@ from sofa_registry_adapters.errors import (
     UnknownOption,
     UnknownScheme,
 )
-from sofa_registry_adapters.settings import Settings, find_settings, parse_target, scheme_of
+from sofa_registry_adapters.named import Settings, find_settings
+from sofa_registry_adapters.references import literal_password
+from sofa_registry_adapters.settings import Filled, parse_target, scheme_of
 from sofa_registry_adapters.spi.layout import ServiceLayout
 from sofa_registry_adapters.spi.options import BackendType, Target
 
@@ -26,6 +31,7 @@ class Setting(NamedTuple):
     layout: ServiceLayout
     make: object
     origin: str
+    warnings: Sequence[Finding] = ()
 
     @property
     def plain_scheme(self) -> str:
@@ -43,17 +49,19 @@ _CODES = ((UnknownScheme, "unknown-scheme"), (UnknownOption, "unknown-option"), 
 
 def read_setting(url: str | None) -> Setting:
     """What a Registry would use. Raises `Stop`."""
-    origin = "the argument"
     try:
         settings = find_settings(url)
-        origin = settings.origin
+    except RegistryError as error:
+        # It says itself where.
+        raise _stop("wrong-url", str(error), "") from None
+    try:
         return _checked(settings)
     except MissingDependency as error:
         what, _, command = str(error).partition(": pip ")
         raise _stop("missing-library", what, f"Install it: pip {command}") from None
     except RegistryError as error:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), "wrong-url")
-        raise _stop(code, str(error), f"Correct it where it was given: {origin}.") from None
+        raise _stop(code, str(error), f"Correct it where it was given: {settings.origin}.") from None
 
 
 def _checked(settings: Settings) -> Setting:
@@ -69,7 +77,25 @@ def _checked(settings: Settings) -> Setting:
         command = f"pip install --upgrade '{DISTRIBUTION}[{backend.extra}]'" if backend.extra else "pip check"
         what = f"the client library of {target.scheme}:// cannot be imported: {error}"
         raise _stop("broken-library", what, f"Install it anew: {command}") from None
-    return Setting(target, backend, layout, make, settings.origin)
+    return Setting(target, backend, layout, make, settings.origin, _exposed(settings, backend))
+
+
+def _exposed(settings: Settings, backend: BackendType) -> list[Finding]:
+    """A warning where everybody on the machine may read a file with a secret in it."""
+    path = settings.path
+    if path is None or not path.stat().st_mode & stat.S_IROTH:
+        return []
+    url = settings.url.template if isinstance(settings.url, Filled) else settings.url
+    query = [(name, value) for name, value in parse_qsl(url.partition("?")[2]) if "${" not in value]
+    given = {name for name, value in (*query, *settings.options.items()) if not isinstance(value, Filled)}
+    secrets = [one.name for one in backend.options if one.kind == "secret" and one.name in given]
+    if literal_password(settings.url):
+        secrets.append("a password")
+    if not secrets:
+        return []
+    what = f"{settings.origin} has {' and '.join(secrets)} in it, and everybody on this machine may read the file"
+    advice = f"Run chmod 600 {path}, or write a reference instead: ${{NAME}} or ${{file:/path}}."
+    return [Finding(severity="warning", step="settings", code="readable-secret", what=what, advice=advice)]
 
 
 def _stop(code: str, what: str, advice: str) -> Stop:
