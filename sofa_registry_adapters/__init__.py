@@ -1,14 +1,20 @@
-"""One API for service registries: publish, subscribe, and stay registered whatever the registry does."""
+"""One API for service registries and config centers: publish, subscribe, configure, and stay in step whatever the server does."""
 
 from sofa_registry_adapters.advertise import Advertised
+from sofa_registry_adapters.config import AsyncConfigCenter, ConfigCenter
 from sofa_registry_adapters.handles import (
+    AsyncConfigSubscription,
+    AsyncConfigWatch,
     AsyncRegistration,
     AsyncSubscription,
     AsyncWatch,
+    ConfigSubscription,
+    ConfigWatch,
     Registration,
     Subscription,
     Watch,
 )
+from sofa_registry_adapters.model.config import ABSENT, Absent, ConfigChange, ConfigItem, ConfigKey
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange, Revision, ServiceView
@@ -17,11 +23,22 @@ from sofa_registry_adapters.registry import AsyncRegistry, Registry
 __version__ = "0.1.0"
 
 __all__ = [
+    "ABSENT",
+    "Absent",
     "Advertised",
+    "AsyncConfigCenter",
+    "AsyncConfigSubscription",
+    "AsyncConfigWatch",
     "AsyncRegistration",
     "AsyncRegistry",
     "AsyncSubscription",
     "AsyncWatch",
+    "ConfigCenter",
+    "ConfigChange",
+    "ConfigItem",
+    "ConfigKey",
+    "ConfigSubscription",
+    "ConfigWatch",
     "Instance",
     "InstancesChange",
     "Registration",

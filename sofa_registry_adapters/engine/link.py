@@ -1,4 +1,4 @@
-"""Whether the registry can be reached, said once for each incident."""
+"""Whether the registry, or the config center, can be reached, said once for each incident."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from sofa_registry_adapters.spi.clock import Clock
 class Link:
     """One warning and one event when the registry is lost, one of each when it is back."""
 
-    def __init__(self, backend: str, clock: Clock, emit: Callable[[Event], None]) -> None:
+    def __init__(self, backend: str, clock: Clock, emit: Callable[[Event], None], *, what: str = "registry") -> None:
         self.error: BaseException | None = None
         self._backend = backend
         self._clock = clock
         self._emit = emit
+        self._what = what
         self._since: float | None = None
         self._proven = clock.monotonic()
 
@@ -30,7 +31,7 @@ class Link:
         self.error = error
         if self._since is None:
             self._since = self._clock.monotonic()
-            logger.warning("the registry %s is lost, the last known good is served: %s", self._backend, error)
+            logger.warning("the %s %s is lost, the last known good is served: %s", self._what, self._backend, error)
             self._emit(BackendLost(self._backend, str(error)))
 
     def proven(self) -> float:
@@ -43,5 +44,5 @@ class Link:
         if self._since is not None:
             seconds = self._clock.monotonic() - self._since
             self._since = None
-            logger.warning("the registry %s answers again after %.1f s", self._backend, seconds)
+            logger.warning("the %s %s answers again after %.1f s", self._what, self._backend, seconds)
             self._emit(BackendRestored(self._backend, seconds))

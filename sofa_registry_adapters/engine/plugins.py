@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from sofa_registry_adapters.errors import InvalidURL, MissingDependency, PluginError, UnknownScheme
+from sofa_registry_adapters.errors import InvalidURL, MissingDependency, PluginError, UnknownScheme, Unsupported
 from sofa_registry_adapters.settings import unknown
 from sofa_registry_adapters.spi.options import BackendType
 
@@ -282,8 +282,19 @@ def _schemes(backend: Any) -> tuple[str, ...]:
 
 def factory(backend: BackendType) -> object:
     """The backend's factory, its client library imported. Raises `MissingDependency` with the command."""
+    return _loaded(backend, backend.load)
+
+
+def config_factory(backend: BackendType) -> object:
+    """The factory of the backend's configuration, or of its store. Raises `MissingDependency`, `Unsupported`."""
+    if backend.load_config is None and not backend.store:
+        raise Unsupported(f"{backend.schemes[0]}:// is a registry without configuration: name another config center")
+    return _loaded(backend, backend.load_config or backend.load)
+
+
+def _loaded(backend: BackendType, load: Callable[[], Callable[..., object]]) -> object:
     try:
-        return backend.load()
+        return load()
     except ImportError as error:
         if isinstance(error, MissingDependency) or error.name is None or not backend.extra:
             raise

@@ -14,11 +14,22 @@ from typing import Any, Literal, assert_type
 
 import sofa_registry_adapters
 from sofa_registry_adapters import (
+    ABSENT,
+    Absent,
     Advertised,
+    AsyncConfigCenter,
+    AsyncConfigSubscription,
+    AsyncConfigWatch,
     AsyncRegistration,
     AsyncRegistry,
     AsyncSubscription,
     AsyncWatch,
+    ConfigCenter,
+    ConfigChange,
+    ConfigItem,
+    ConfigKey,
+    ConfigSubscription,
+    ConfigWatch,
     Instance,
     InstancesChange,
     Registration,
@@ -32,7 +43,6 @@ from sofa_registry_adapters import (
     events,
 )
 from sofa_registry_adapters.events import Event, RegistrationLost
-from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
 from sofa_registry_adapters.spi.hooks import hookimpl
 from sofa_registry_adapters.spi.layout import ServiceLayout
@@ -201,6 +211,86 @@ def values(key: ServiceKey, instance: Instance, view: ServiceView, revision: Rev
     assert_type((here.host, here.why), tuple[str, str])
 
 
+def the_blocking_center(config: ConfigCenter, where: ConfigKey) -> None:
+    assert_type(config.open(), ConfigCenter)
+    assert_type(config.target, Target)
+    assert_type(config.capabilities, Capabilities)
+    with ConfigCenter("memory://", options={"snapshot": "off"}, plugins=(), clock=None) as opened:
+        assert_type(opened, ConfigCenter)
+    item = config.get("pool.yaml", group="orders", timeout=1.0)
+    assert_type(item, ConfigItem | None)
+    expected: str | Absent = item.revision if item else ABSENT
+    assert_type(config.publish("pool.yaml", "size: 10", group="orders", expected_revision=expected), str)
+    config.publish(where, b"\x00", content_type="yaml", timeout=1)
+    assert_type(config.remove("pool.yaml", group="orders", expected_revision="r", timeout=1.0), bool)
+    assert_type(config.add_listener("pool.yaml", changed, group="orders"), ConfigSubscription)
+    config.add_listener(where, lambda change: print(change.item), required=False, timeout=1.0)
+    assert_type(config.watch("pool.yaml", group="orders", required=False, timeout=1.0), ConfigWatch)
+    assert_type(config.keys(group="orders", timeout=1.0), Sequence[str])
+    assert_type(config.history("pool.yaml", group="orders", limit=5, timeout=1.0), Sequence[ConfigItem])
+    assert_type(config.rollback("pool.yaml", "r", group="orders", expected_revision=ABSENT, timeout=1.0), str)
+    config.rollback(where)
+    config.events.on(events.ConfigChanged, lambda event: print(event.change))
+    config.close()
+
+
+def changed(change: ConfigChange) -> None:
+    assert_type(change.key, ConfigKey)
+    assert_type(change.item, ConfigItem | None)
+    assert_type(change.previous, ConfigItem | None)
+    assert_type(change.stale, bool)
+
+
+def the_config_values(item: ConfigItem, key: ConfigKey, conflict: errors.Conflict) -> None:
+    assert_type((item.key, item.group, item.revision, item.content_type), tuple[str, str, str, str])
+    assert_type(item.content, str | bytes)
+    assert_type((item.text, item.data), tuple[str, bytes])
+    assert_type((item.updated_at, item.author, item.stale), tuple[float, str, bool])
+    assert_type((key.key, key.group), tuple[str, str])
+    assert_type((conflict.expected, conflict.present), tuple[str | None, str | None])
+
+
+def the_config_handles(place: ConfigSubscription, watch: ConfigWatch) -> None:
+    assert_type(place.key, ConfigKey)
+    assert_type(place.closed, bool)
+    place.close()
+    with place as same:
+        assert_type(same, ConfigSubscription)
+    assert_type(watch.next(timeout=1.0), ConfigChange | None)
+    for change in watch:
+        assert_type(change, ConfigChange)
+    watch.close()
+    with watch as loop:
+        assert_type(loop, ConfigWatch)
+
+
+async def the_async_center(config: AsyncConfigCenter, place: AsyncConfigSubscription, watch: AsyncConfigWatch) -> None:
+    async def told(change: ConfigChange) -> None:
+        print(change.item)
+
+    async with AsyncConfigCenter("memory://") as opened:
+        assert_type(opened, AsyncConfigCenter)
+    assert_type(await config.open(), AsyncConfigCenter)
+    assert_type(await config.get("a", group="g", timeout=1.0), ConfigItem | None)
+    assert_type(await config.publish("a", "b", expected_revision=ABSENT), str)
+    assert_type(await config.remove("a"), bool)
+    assert_type(await config.add_listener("a", told), AsyncConfigSubscription)
+    await config.add_listener("a", changed)
+    assert_type(await config.watch("a"), AsyncConfigWatch)
+    assert_type(await config.keys(), Sequence[str])
+    assert_type(await config.history("a"), Sequence[ConfigItem])
+    assert_type(await config.rollback("a"), str)
+    await config.aclose()
+    assert_type(await watch.next(timeout=1.0), ConfigChange | None)
+    async for change in watch:
+        assert_type(change, ConfigChange)
+    await watch.aclose()
+    async with watch as loop, place as same:
+        assert_type(loop, AsyncConfigWatch)
+        assert_type(same, AsyncConfigSubscription)
+    await place.aclose()
+
+
 def the_bus(registry: Registry) -> None:
     place = registry.events.on(RegistrationLost, lambda lost: print(lost.service, lost.instance_ids, lost.reason))
     assert_type(place.dropped, int)
@@ -317,3 +407,6 @@ def what_is_wrong(registry: Registry, view: ServiceView) -> None:
     registry.subscribe("a", lambda: None)  # type: ignore[arg-type,misc]
     view[0] = Instance(host="h", port=1)  # type: ignore[index]
     registry.aclose()  # type: ignore[attr-defined]
+    ConfigCenter().publish("a", 5)  # type: ignore[arg-type]
+    ConfigCenter().remove("a", expected_revision=ABSENT)  # type: ignore[arg-type]
+    ConfigCenter().add_listener("a", lambda: None)  # type: ignore[arg-type,misc]

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 
 from sofa_registry_adapters import (
+    AsyncConfigCenter,
+    AsyncConfigSubscription,
+    AsyncConfigWatch,
     AsyncRegistration,
     AsyncRegistry,
     AsyncSubscription,
     AsyncWatch,
+    ConfigCenter,
+    ConfigSubscription,
+    ConfigWatch,
     Registration,
     Registry,
     Subscription,
@@ -24,15 +30,15 @@ PAIRS = (
     (Registration, AsyncRegistration),
     (Subscription, AsyncSubscription),
     (Watch, AsyncWatch),
+    (ConfigCenter, AsyncConfigCenter),
+    (ConfigSubscription, AsyncConfigSubscription),
+    (ConfigWatch, AsyncConfigWatch),
 )
 OTHER_NAMES = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__"}
 ASIDE = {
-    (
-        AsyncSubscription,
-        "close",
-    ): "a subscription ends without waiting: listeners, which are plain functions too, may end it",
-    (AsyncSubscription, "__enter__"): "likewise",
-    (AsyncSubscription, "__exit__"): "likewise",
+    (cls, name): "a subscription ends without waiting: listeners, which are plain functions too, may end it"
+    for cls in (AsyncSubscription, AsyncConfigSubscription)
+    for name in ("close", "__enter__", "__exit__")
 }
 """What an async class has beside the mapped names, and why."""
 
@@ -81,7 +87,9 @@ def test_one_blocks_and_the_other_does_not(blocking: type, other: type) -> None:
 
 
 def test_the_same_constructor() -> None:
-    assert parameters(Registry.__init__) == parameters(AsyncRegistry.__init__)
+    wanted = parameters(Registry.__init__)
+    for cls in (AsyncRegistry, ConfigCenter, AsyncConfigCenter):
+        assert parameters(cls.__init__) == wanted
 
 
 @pytest.mark.parametrize(("blocking", "other"), PAIRS)
@@ -89,6 +97,7 @@ def test_every_verb_says_how_long_it_may_take(blocking: type, other: type) -> No
     """Except those that wait for nothing, end in two seconds, or wait for news."""
     bounded = {"publish", "lookup", "subscribe", "watch", "services", "advertise_address"}
     bounded |= {"wait_live", "update", "unpublish"}
+    bounded |= {"get", "remove", "add_listener", "keys", "history", "rollback"}
     for cls in (blocking, other):
         for name, function in verbs(cls).items():
             if name in bounded:

@@ -1,0 +1,47 @@
+"""Knowing that a publication comes from inside a listener of the very key that is published."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
+
+Place = tuple[object, ConfigKey]
+"""An engine, and a key that is listened to there."""
+Listener = Callable[[ConfigChange], Any]
+
+_PLACE: ContextVar[Place | None] = ContextVar("sofa_registry_listening", default=None)
+
+
+def inside(engine: object, key: ConfigKey) -> bool:
+    """Whether the caller is called by a listener of the key on this engine, or was begun by one."""
+    place = _PLACE.get()
+    return place is not None and place[0] is engine and place[1] == key
+
+
+def placed(listener: Listener, engine: object, key: ConfigKey, *, asynchronous: bool) -> Listener:
+    """The listener, such that `inside` recognises what it does."""
+
+    @functools.wraps(listener, updated=())
+    def blocking(change: ConfigChange) -> object:
+        token = _PLACE.set((engine, key))
+        try:
+            return listener(change)
+        finally:
+            _PLACE.reset(token)
+
+    @functools.wraps(listener, updated=())
+    async def waiting(change: ConfigChange) -> None:
+        token = _PLACE.set((engine, key))
+        try:
+            answer = listener(change)
+            if inspect.isawaitable(answer):
+                await answer
+        finally:
+            _PLACE.reset(token)
+
+    return waiting if asynchronous else blocking
