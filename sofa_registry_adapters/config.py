@@ -26,7 +26,7 @@ from sofa_registry_adapters.handles import (
 )
 from sofa_registry_adapters.model.config import DEFAULT_GROUP, Absent, ConfigChange, ConfigItem, ConfigKey
 from sofa_registry_adapters.model.names import check_text
-from sofa_registry_adapters.settings import Settings, find_settings
+from sofa_registry_adapters.named import Settings, find_config_settings
 from sofa_registry_adapters.spi.config import ConfigDraft
 from sofa_registry_adapters.spi.options import Capabilities
 
@@ -55,7 +55,7 @@ class _ConfigFace(Face["ConfigEngine"]):
 
     @staticmethod
     def _settings(url: str | None) -> Settings:
-        return find_settings(url)
+        return find_config_settings(url)
 
     def _prepare(self) -> Callable[[], ConfigEngine]:
         from sofa_registry_adapters.engine.config_core import config_engine
