@@ -565,7 +565,7 @@ class TestNothingIsShown:
             assert (str(one), repr(one)) == (CANARY, "'${X}'")
 
 
-PAGES = ("reference/file.md", "how-to/swap-registries.md")
+PAGES = ("reference/file.md", "how-to/swap-your-registry.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
