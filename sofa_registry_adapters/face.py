@@ -12,7 +12,7 @@ import msgspec
 
 from sofa_registry_adapters import advertise
 from sofa_registry_adapters.engine.plugins import Plugins
-from sofa_registry_adapters.errors import AlreadyPublished, Closed, ForkUnsupported, InvalidArgument, WrongThread
+from sofa_registry_adapters.errors import AlreadyPublished, Closed, InvalidArgument, WrongThread
 from sofa_registry_adapters.model.instance import (
     Instance,
     check_host,
@@ -119,19 +119,18 @@ class Face(ABC, Generic[E]):
     def _prepare(self) -> Callable[[], E]:
         """Import what is needed, and say how to make the engine."""
 
+    @property
+    def _fragile(self) -> frozenset[str]:
+        """The client libraries that do not survive a fork while they are connected."""
+        return frozenset(() if self._backend.capabilities.survives_fork else self._backend.libraries)
+
     def _after_fork(self) -> None:
         """In the child of a fork: start from nothing, and leave the parent's handles alone."""
         if self._pid == os.getpid():
             return
         _INHERITED.append((self._session, self._events))
-        inherited, self._pid, self._lock = self._session, os.getpid(), threading.RLock()
         self._session, self._events = None, None
-        if inherited is not None and not self._backend.capabilities.survives_fork:
-            self._closed = True
-            raise ForkUnsupported(
-                f"the client library of {self._target.scheme}:// does not survive a fork: "
-                "open it after the fork, or start the process with 'spawn'"
-            )
+        self._pid, self._lock = os.getpid(), threading.RLock()
 
     def _opened(self) -> Session[E]:
         from sofa_registry_adapters.engine.session import Session
@@ -141,7 +140,7 @@ class Face(ABC, Generic[E]):
             if self._closed:
                 raise Closed(f"the {self._what} {self._target} was closed: make a new one")
             if self._session is None:
-                self._session = Session(self.events, self._prepare)
+                self._session = Session(self.events, self._prepare, self._fragile)
             return self._session
 
     def _closing(self) -> Session[E] | None:

@@ -138,13 +138,20 @@ class _Holder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._current: Reactor | None = None
-        self._users: set[Closable] = set()
+        self._users: dict[Closable, frozenset[str]] = {}
         self._watching_exit = False
+        self.broken: frozenset[str] = frozenset()
+        """Client libraries that were in use when this process was forked, and do not survive that."""
         # Inherited through a fork: kept for ever, because finalising a parent's handles would write to them.
         self._inherited: list[object] = []
 
-    def acquire(self, user: Callable[[], Closable]) -> tuple[Reactor, Closable]:
-        """The reactor, started if need be, and what ``user`` makes on it. `release` gives it back."""
+    def acquire(
+        self, user: Callable[[], Closable], fragile: frozenset[str] = frozenset()
+    ) -> tuple[Reactor, Closable]:
+        """The reactor, started if need be, and what ``user`` makes on it. `release` gives it back.
+
+        ``fragile`` are client libraries that do not survive a fork while it is in use.
+        """
         with self._lock:
             if self._current is None:
                 self._current = Reactor()
@@ -159,13 +166,13 @@ class _Holder:
                     self._current = None
                     reactor.stop(0.0)
                 raise
-            self._users.add(made)
+            self._users[made] = fragile
             return reactor, made
 
     def release(self, user: Closable, wait: float) -> None:
         """The user is done; the last one ends the reactor."""
         with self._lock:
-            self._users.discard(user)
+            self._users.pop(user, None)
             reactor = self._current
             if self._users or reactor is None:
                 return
@@ -176,7 +183,8 @@ class _Holder:
         """In the child: forget the parent's thread, its users and its lock."""
         self._lock = threading.Lock()
         self._inherited.append((self._current, self._users))
-        self._current, self._users = None, set()
+        self.broken = self.broken.union(*self._users.values())
+        self._current, self._users = None, {}
 
     def _at_exit(self) -> None:
         """Withdraw what was never closed; a process that ends in good order says so."""

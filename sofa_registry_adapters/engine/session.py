@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from sofa_registry_adapters.engine.mailbox import Events
 from sofa_registry_adapters.engine.reactor import REACTOR, Call, Closable, Reactor
-from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unsupported, WrongThread
+from sofa_registry_adapters.errors import Closed, DeadlineExceeded, ForkUnsupported, Unsupported, WrongThread
 
 T = TypeVar("T")
 GRACE = 1.0
@@ -32,17 +32,21 @@ E = TypeVar("E", bound=Startable)
 class Session(Generic[E]):
     """One engine on the process's reactor.
 
-    ``prepare`` imports what is needed, in the caller's thread, and returns how to make the engine.
+    ``prepare`` imports what is needed, in the caller's thread, and returns how to make the engine. ``fragile`` are the client
+    libraries that do not survive a fork while the engine is there.
     """
 
-    def __init__(self, events: Events, prepare: Callable[[], Callable[[], E]]) -> None:
+    def __init__(
+        self, events: Events, prepare: Callable[[], Callable[[], E]], fragile: frozenset[str] = frozenset()
+    ) -> None:
         _refuse_green_threads()
+        _refuse_broken(fragile)
         # The client library is imported here: the engine's loop never stops for it.
         make = prepare()
         self.pid: int = os.getpid()
         self.events = events
         self.reactor: Reactor
-        self.reactor, made = REACTOR.acquire(make)
+        self.reactor, made = REACTOR.acquire(make, fragile)
         self.engine: E = cast("E", made)
         Call(self.reactor, self.engine.start())
 
@@ -87,6 +91,15 @@ class Session(Generic[E]):
 def closed_meanwhile() -> Closed:
     """What a verb raises when its Registry or ConfigCenter is closed under it."""
     return Closed("the registry was closed while the call was under way")
+
+
+def _refuse_broken(libraries: frozenset[str]) -> None:
+    if broken := libraries & REACTOR.broken:
+        raise ForkUnsupported(
+            "this process was forked from one that was connected, and the client library "
+            f"({', '.join(sorted(broken))}) does not survive that: open the Registry in the children only, after the fork, "
+            "or start them with 'spawn' or 'forkserver'"
+        )
 
 
 def _refuse_green_threads() -> None:

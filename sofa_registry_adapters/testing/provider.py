@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from sofa_registry_adapters.errors import ForkUnsupported
 from sofa_registry_adapters.handles import Registration
 from sofa_registry_adapters.model.views import InstancesChange
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
@@ -117,8 +118,11 @@ def _child_exits(_: Plan, __: Registry) -> None:
 
 
 def _child_ends_with(_: Plan, registry: Registry) -> None:
-    with registry:
-        pass
+    try:
+        with registry:
+            pass
+    except ForkUnsupported:
+        say("child refused")
 
 
 def _child_closes(_: Plan, registry: Registry) -> None:
@@ -132,10 +136,18 @@ def _child_collects(_: Plan, registry: Registry) -> None:
 
 
 def _child_publishes(plan: Plan, registry: Registry) -> None:
-    plan.publish(registry, plan.other)
+    try:
+        plan.publish(registry, plan.other)
+    except ForkUnsupported as error:
+        say("child refused", error)
+        return
     say("child live" if plan.other in plan.ids() else "child is not in its own view")
     registry.close()
     say("child gone" if plan.other not in plan.ids() else "child is still there")
+
+
+def _child_publishes_afresh(plan: Plan, _: Registry) -> None:
+    _child_publishes(plan, plan.registry())
 
 
 CHILDREN: dict[str, Callable[[Plan, Registry], None]] = {
@@ -144,6 +156,7 @@ CHILDREN: dict[str, Callable[[Plan, Registry], None]] = {
     "fork-close": _child_closes,
     "fork-collect": _child_collects,
     "fork-publish": _child_publishes,
+    "fork-afresh": _child_publishes_afresh,
 }
 
 

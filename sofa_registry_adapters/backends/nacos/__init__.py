@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from sofa_registry_adapters.backends.grpc_loading import load_grpc
 from sofa_registry_adapters.errors import InvalidURL
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
 
@@ -70,6 +71,7 @@ def _check(target: Target) -> None:
 
 
 def _load() -> Callable[..., object]:
+    load_grpc()
     from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
 
     return NacosRegistry

@@ -55,19 +55,21 @@ class ResourceContract:
         # Waiting for a busy machine is no fault of the loop; waiting in a blocking call would be this long.
         assert probe.worst <= STALLED, f"the engine's loop stopped for {probe.worst:.3f} s"
 
-    @pytest.mark.parametrize("mode", ("fork-exit", "fork-with", "fork-close", "fork-collect", "fork-publish"))
+    @pytest.mark.parametrize(
+        "mode", ("fork-exit", "fork-with", "fork-close", "fork-collect", "fork-publish", "fork-afresh")
+    )
     def test_71_fork(self, registries: Registries, mode: str) -> None:
-        """What a forked child does, and its end, leaves the parent's registration alive; its own is its own."""
+        """What a forked child does, and its end, leaves the parent's registration alive; its own is its own, or refused."""
         if not hasattr(os, "fork"):
             not_applicable("this platform has no fork")
         child = registries.child(mode, "10.0.0.1:1")
         child.expect("live", 20.0)
-        if mode == "fork-publish":
-            if not registries.capabilities.survives_fork:
-                child.expect("ForkUnsupported")
-                return
-            child.expect("child live")
-            child.expect("child gone")
+        survives = registries.capabilities.survives_fork
+        if mode in {"fork-publish", "fork-afresh"}:
+            for words in ("child live", "child gone") if survives else ("child refused",):
+                child.expect(words)
+        elif mode == "fork-with" and not survives:
+            child.expect("child refused")
         child.expect("child ended 0")
         child.expect("parent kept")
         child.expect("parent gone")
