@@ -39,6 +39,7 @@ URL_EXAMPLES = (
     "local:///var/lib/sofa/registry.db",
     "redis://user:p%40ss@registry.example/1?lease=5s&namespace=shop",
     "rediss://[2001:db8::7]:6380?ca=/etc/ssl/registry.pem",
+    "etcd://user:p%40ss@etcd1.example,etcd2.example,etcd3.example/sofa",
     "zookeeper://zk1.example,zk2.example,zk3.example:2182/sofa",
 )
 

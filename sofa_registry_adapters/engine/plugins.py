@@ -30,6 +30,8 @@ SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
 # Named by text, so that the engine imports no backend and a backend is imported on first use.
 BACKENDS = {
+    "etcd": "sofa_registry_adapters.backends.etcd",
+    "etcds": "sofa_registry_adapters.backends.etcd",
     "local": "sofa_registry_adapters.backends.local",
     "memory": "sofa_registry_adapters.backends.memory",
     "nacos": "sofa_registry_adapters.backends.nacos",

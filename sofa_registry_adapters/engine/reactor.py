@@ -145,9 +145,7 @@ class _Holder:
         # Inherited through a fork: kept for ever, because finalising a parent's handles would write to them.
         self._inherited: list[object] = []
 
-    def acquire(
-        self, user: Callable[[], Closable], fragile: frozenset[str] = frozenset()
-    ) -> tuple[Reactor, Closable]:
+    def acquire(self, user: Callable[[], Closable], fragile: frozenset[str] = frozenset()) -> tuple[Reactor, Closable]:
         """The reactor, started if need be, and what ``user`` makes on it. `release` gives it back.
 
         ``fragile`` are client libraries that do not survive a fork while it is in use.

@@ -1,11 +1,12 @@
 """A pytest plugin that offers real servers as fixtures: `pytest -p sofa_registry_adapters.testing.plugin`.
 
-- `redis_service`, `zookeeper_service`, `nacos_service`, `nacos2_service`: one shared server for the session; use fresh
-  names, do not hurt it. `nacos` is its line 3, `nacos2` its line 2.
+- `redis_service`, `zookeeper_service`, `etcd_service`, `etcd36_service`, `nacos_service`, `nacos2_service`: one shared server
+  for the session; use fresh names, do not hurt it. `etcd` is the one on this machine, `etcd36` one that was built;
+  `nacos` is its line 3, `nacos2` its line 2.
 - `registry`, `registry_stage`, `registry_clock`: an in-process registry, its faults, its time; no server needed.
-- `real_redis`, `real_zookeeper`, `real_nacos`, `real_nacos2`: URLs of real ones.
-- `own_redis`, `own_zookeeper`, `own_nacos`, `own_nacos2`: a factory of servers for one module, to be killed, frozen and
-  wiped.
+- `real_redis`, `real_zookeeper`, `real_etcd`, `real_etcd36`, `real_nacos`, `real_nacos2`: URLs of real ones.
+- `own_redis`, `own_zookeeper`, `own_etcd`, `own_etcd36`, `own_nacos`, `own_nacos2`: a factory of servers for one module, to
+  be killed, frozen and wiped.
 
 Where there is no server the test is skipped with the reason; with `--require-services` it fails instead. The
 end of the run says where each server came from, or how to get it.
@@ -28,6 +29,7 @@ from sofa_registry_adapters.testing.services import (
     Service,
     ServiceError,
     ServiceUnavailable,
+    etcd,
     find_service,
     nacos,
 )
@@ -48,6 +50,13 @@ class OwnService(Protocol):
 
         Its data is what the tests before left: `wipe` it, or use fresh names.
         """
+
+
+class OwnEtcd(Protocol):
+    """A factory of etcd servers of one version for one module."""
+
+    def __call__(self, *options: str) -> Service:
+        """As `OwnService`; with further words for the command line. The data survives a restart."""
 
 
 class OwnNacos(Protocol):
@@ -183,6 +192,15 @@ def _own(request: pytest.FixtureRequest, name: str) -> Iterator[OwnService]:
         yield get
 
 
+def _own_etcd(request: pytest.FixtureRequest, version: str) -> Iterator[OwnEtcd]:
+    with contextlib.closing(_Own(request)) as servers:
+
+        def get(*options: str) -> Service:
+            return servers.get(etcd.product(version, options=options), *options)
+
+        yield get
+
+
 def _own_nacos(request: pytest.FixtureRequest, line: int) -> Iterator[OwnNacos]:
     with contextlib.closing(_Own(request)) as servers:
 
@@ -229,6 +247,18 @@ def real_zookeeper(zookeeper_service: Service) -> str:
 
 
 @pytest.fixture
+def real_etcd(etcd_service: Service) -> str:
+    """The URL of a real etcd, found or started; use a ``?namespace=`` of your own."""
+    return etcd_service.url
+
+
+@pytest.fixture
+def real_etcd36(etcd36_service: Service) -> str:
+    """The URL of a real etcd of the version that was built; use a ``?namespace=`` of your own."""
+    return etcd36_service.url
+
+
+@pytest.fixture
 def real_nacos(nacos_service: Service) -> str:
     """The URL of a real Nacos of line 3, found or started; use a namespace of your own, as its path."""
     return nacos_service.url
@@ -253,6 +283,18 @@ def zookeeper_service(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
+def etcd_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The etcd server that all tests of the session share."""
+    yield from _shared(request, "etcd")
+
+
+@pytest.fixture(scope="session")
+def etcd36_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """The etcd server of the version that was built, which all tests of the session share."""
+    yield from _shared(request, "etcd36")
+
+
+@pytest.fixture(scope="session")
 def nacos_service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """The Nacos server of line 3 that all tests of the session share."""
     yield from _shared(request, "nacos")
@@ -274,6 +316,18 @@ def own_redis(request: pytest.FixtureRequest) -> Iterator[OwnService]:
 def own_zookeeper(request: pytest.FixtureRequest) -> Iterator[OwnService]:
     """ZooKeeper servers of this module's own."""
     yield from _own(request, "zookeeper")
+
+
+@pytest.fixture(scope="module")
+def own_etcd(request: pytest.FixtureRequest) -> Iterator[OwnEtcd]:
+    """Etcd servers of this module's own."""
+    yield from _own_etcd(request, "")
+
+
+@pytest.fixture(scope="module")
+def own_etcd36(request: pytest.FixtureRequest) -> Iterator[OwnEtcd]:
+    """Etcd servers of this module's own, of the version that was built."""
+    yield from _own_etcd(request, etcd.CURRENT)
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def test_every_public_name_is_there() -> None:
     after("from sofa_registry_adapters import *\nfrom sofa_registry_adapters.events import *")
 
 
-@pytest.mark.parametrize("url", ("memory://x", "redis://h", "zookeeper://h", "local:///tmp/x.db"))
+@pytest.mark.parametrize("url", ("memory://x", "etcd://h", "redis://h", "zookeeper://h", "local:///tmp/x.db"))
 def test_constructing_parses_and_does_nothing_else(url: str) -> None:
     found = after(
         f"from sofa_registry_adapters import Registry\nregistry = Registry({url!r}, options={{'snapshot': 'off'}})\nrepr(registry)"

@@ -80,6 +80,10 @@ def test_the_example_runs_on_memory(tmp_path: Path) -> None:
     assert run_example("memory://", tmp_path) == LIFE
 
 
+def test_the_example_runs_on_etcd(etcd_service: Service, tmp_path: Path) -> None:
+    assert run_example(f"{etcd_service.url}?namespace=readme-{os.getpid()}", tmp_path) == LIFE
+
+
 def test_the_example_runs_on_redis(redis_service: Service, tmp_path: Path) -> None:
     assert run_example(f"{redis_service.url}?namespace=readme-{os.getpid()}", tmp_path) == LIFE
 

@@ -218,7 +218,7 @@ class TestFinding:
 
     def test_an_unknown_product_is_named(self) -> None:
         with pytest.raises(
-            ServiceError, match="no product is called 'consul'; there are redis, zookeeper, nacos, nacos2"
+            ServiceError, match="no product is called 'consul'; there are redis, zookeeper, etcd, etcd36, nacos, nacos2"
         ):
             find_service("consul")
 

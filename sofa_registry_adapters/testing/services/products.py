@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sofa_registry_adapters.testing.services import nacos
+from sofa_registry_adapters.testing.services import etcd, nacos
 from sofa_registry_adapters.testing.services.product import (
     QUICK_START_FLAGS,
     Image,
@@ -152,6 +152,8 @@ PRODUCTS: Mapping[str, Product] = {
         probe=probe_zookeeper,
         local=find_zookeeper,
     ),
+    "etcd": etcd.product(),
+    "etcd36": etcd.product(etcd.CURRENT),
     "nacos": nacos.product(3),
     "nacos2": nacos.product(2),
 }

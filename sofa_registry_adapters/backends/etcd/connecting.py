@@ -1,0 +1,233 @@
+"""Connections to one server at a time: a channel of grpc.aio each, made anew rather than mended. Nothing here retries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from sofa_registry_adapters.backends.etcd import messages
+from sofa_registry_adapters.backends.etcd.failures import translating
+from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
+from sofa_registry_adapters.errors import InvalidURL, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.spi.diagnosis import is_older
+from sofa_registry_adapters.spi.options import Address, Target
+
+NEEDED = (3, 4)
+CONNECT_SECONDS = 2.0
+MESSAGE_BYTES = 64 * 1024 * 1024
+_OPTIONS = (
+    # A connection of its own for each channel, which begins to connect at once and not when another one's pause is over.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # Servers end connections that ask more often than every five seconds.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+STATUS = messages.call("Maintenance", "Status")
+LEADER_NEEDED = ("hasleader", "true")
+"""Ends a stream when the server has lost its cluster, so that it does not stay silent."""
+
+
+class Connection:
+    """A channel to one server."""
+
+    def __init__(self, where: str, channel: Any) -> None:
+        self.where = where
+        self._channel = channel
+        self._methods: dict[str, Any] = {}
+
+    async def ask(self, call: Call, request: Message, token: str, seconds: float) -> Message:
+        """The answer to one request. Raises what grpc raises."""
+        method = self._methods.get(call.path)
+        if method is None:
+            opened = self._opened().unary_unary(call.path, call.request, call.response)
+            method = self._methods[call.path] = opened
+        return await method(request, timeout=seconds, metadata=_metadata(token))
+
+    def converse(self, call: Call, requests: AsyncIterator[Message], token: str) -> Any:
+        """A call with a stream of requests and one of responses."""
+        method = self._opened().stream_stream(call.path, call.request, call.response)
+        return method(requests, metadata=(LEADER_NEEDED, *_metadata(token)))
+
+    def _opened(self) -> Any:
+        if self._channel is None:
+            raise Unavailable(f"the connection to etcd at {self.where} was given up")
+        return self._channel
+
+    async def close(self) -> None:
+        """Disconnect, at once."""
+        # grpc has a thread and files as long as a channel is known to anybody.
+        channel, self._channel = self._channel, None
+        self._methods.clear()
+        if channel is not None:
+            await channel.close()
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (("token", token),) if token else ()
+
+
+class Connector:
+    """Knows how to connect to the servers of a target."""
+
+    def __init__(self, target: Target) -> None:
+        self._addresses = target.addresses
+        self._secure = target.scheme == "etcds"
+        self._files = {
+            name: Path(file) for name in ("ca", "cert", "key", "password_file") if (file := target.text(name))
+        }
+        self._next = 0
+        self.alone: bool = len(self._addresses) == 1
+        self.call_timeout: float = target.number("call_timeout")
+        # All of them get their turn while one verb waits.
+        self._patience = min(CONNECT_SECONDS, 0.9 * self.call_timeout / len(self._addresses))
+        self._user = target.username
+        self._password = target.password
+
+    def check_files(self) -> None:
+        """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
+        for name, file in self._files.items():
+            if not file.is_file():
+                raise InvalidURL(f"the option {name} names {str(file)!r}, which is not a file")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for name, load in (("ca", context.load_verify_locations), ("cert", self._load_pair(context))):
+            if name in self._files:
+                try:
+                    load(str(self._files[name]))
+                except (OSError, ssl.SSLError) as error:
+                    raise InvalidURL(f"the option {name} names {str(self._files[name])!r}: {error}") from None
+
+    def _load_pair(self, context: ssl.SSLContext) -> Callable[[str], None]:
+        key = self._files.get("key")
+        return lambda cert: context.load_cert_chain(cert, key, password=_no_password)
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password, if there are any; a file is read now."""
+        if file := self._files.get("password_file"):
+            try:
+                return self._user, file.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise InvalidURL(f"the option password_file names {str(file)!r}: {error}") from None
+        return (self._user, self._password) if self._user else None
+
+    def skip(self) -> None:
+        """The server that is used has failed: begin with the one after it."""
+        self._next = (self._next + 1) % len(self._addresses)
+
+    async def connect(self) -> Connection:
+        """A connection that answers, to the first server that has one. Raises what the last one said."""
+        problems: list[RegistryError] = []
+        for _ in self._addresses:
+            try:
+                return await self._try(self._addresses[self._next])
+            except RegistryError as error:
+                problems.append(error)
+                self.skip()
+        # What was understood says more than silence.
+        raise next((one for one in problems if not isinstance(one, Unavailable)), problems[-1])
+
+    async def _try(self, address: Address) -> Connection:
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        where = f"{host}:{address.port}"
+        connection = Connection(where, self._channel(f"dns:///{where}"))
+        try:
+            with translating(where):
+                status = await connection.ask(STATUS, rpc.StatusRequest(), "", self._patience)
+            check_status(status, where)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await connection.close()
+            raise
+        return connection
+
+    def _channel(self, target: str) -> Any:
+        if not self._secure:
+            return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        # Read each time: certificates are renewed under a running process.
+        ca, cert, key = (self._read(name) for name in ("ca", "cert", "key"))
+        credentials = grpc.ssl_channel_credentials(ca, (key or cert) if cert else None, cert)
+        return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+
+    def _read(self, name: str) -> bytes | None:
+        file = self._files.get(name)
+        if file is None:
+            return None
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise InvalidURL(f"the option {name} names {str(file)!r}: {error}") from None
+
+
+def _no_password() -> str:
+    raise ssl.SSLError("the private key has a password: give one without")
+
+
+def check_status(status: Message, where: str) -> None:
+    """Raise `Unsupported` if the server is too old, and `Unavailable` if it has lost its cluster."""
+    if is_older(status.version, NEEDED):
+        raise Unsupported(f"etcd at {where} is version {status.version}: this backend needs etcd 3.4 or later")
+    if not status.leader:
+        raise Unavailable(f"etcd at {where} has no leader: it lost the others of its cluster")
+
+
+class Conversation:
+    """A stream of requests and responses, and the task that listens. Saying something never waits.
+
+    ``heard`` is called with each response, ``ended`` with the reason, unless it was ended by `close`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        call: Call,
+        token: str,
+        heard: Callable[[Message], None],
+        ended: Callable[[RegistryError], None],
+    ) -> None:
+        self.token = token
+        self._where = connection.where
+        self._heard = heard
+        self._ended = ended
+        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._call = connection.converse(call, self._requests(), token)
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._listen())
+
+    def say(self, request: Message) -> None:
+        """Send a request, after those before it."""
+        self._outgoing.put_nowait(request)
+
+    async def _requests(self) -> AsyncIterator[Message]:
+        while True:
+            yield await self._outgoing.get()
+
+    async def _listen(self) -> None:
+        try:
+            with translating(self._where):
+                async for response in self._call:
+                    self._heard(response)
+            reason: RegistryError = Unavailable(f"etcd at {self._where} ended the stream")
+        except RegistryError as error:
+            reason = error
+        self._ended(reason)
+
+    async def close(self) -> None:
+        """End it; nobody is told."""
+        call, task, self._call, self._task = self._call, self._task, None, None
+        if call is not None and task is not None:
+            task.cancel()
+            call.cancel()
+            await asyncio.wait((task,))

@@ -1,0 +1,171 @@
+"""What this owner has written, and the watches that tell when one of it is deleted, or written by somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from sofa_registry_adapters.backends.etcd import messages
+from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Span, below
+from sofa_registry_adapters.backends.etcd.lease import Lease
+from sofa_registry_adapters.backends.etcd.link import Link
+from sofa_registry_adapters.backends.etcd.messages import Message, rpc
+from sofa_registry_adapters.backends.etcd.watching import DELETED, Stream, Watch
+from sofa_registry_adapters.errors import RegistryError
+from sofa_registry_adapters.spi.store import RecordKey
+
+GUARDED_ONE_BY_ONE = 8
+"""With more own records in a bucket, one watch on the bucket is used for those that come after."""
+LOOKED_AT = 100
+"""Records in one look."""
+TXN = messages.call("KV", "Txn")
+
+
+class Guard:
+    """A watch for own records. It has seen all changes up to ``revision``."""
+
+    def __init__(self, holdings: Holdings, span: Span, revision: int) -> None:
+        self.span = span
+        self.revision = revision
+        self.keys: dict[bytes, RecordKey] = {}
+        self.watch: Watch | None = None
+        self.blind = False
+        self._holdings = holdings
+
+    def opened(self) -> None:
+        """Nothing to be done."""
+
+    def changed(self, events: Sequence[Message]) -> None:
+        for event in events:
+            key = self.keys.get(event.kv.key)
+            if key is not None:
+                self._holdings.told(key, event)
+        self.revision = events[-1].kv.mod_revision
+
+    def compacted(self) -> None:
+        self.watch, self.blind = None, True
+
+    def cut(self, reason: RegistryError) -> None:
+        self.watch = None
+
+
+class Holdings:
+    """Own records by key. A record that is being written is the concern of whoever writes it."""
+
+    def __init__(self, link: Link, stream: Stream, lease: Lease, keyspace: Keyspace) -> None:
+        self._link = link
+        self._stream = stream
+        self._lease = lease
+        self._keyspace = keyspace
+        self._held: dict[RecordKey, int] = {}
+        self._lost: dict[RecordKey, None] = {}
+        self._writing: dict[RecordKey, int] = {}
+        self._doubts: dict[RecordKey, int] = {}
+        self._guards: dict[Span, Guard] = {}
+        self._guard_of: dict[RecordKey, Guard] = {}
+        self._in_bucket: dict[Path, int] = {}
+
+    def holds(self, key: RecordKey) -> bool:
+        """Whether the record was written by us and is not known to be gone."""
+        return key in self._held
+
+    def begin(self, keys: Iterable[RecordKey]) -> None:
+        """These are about to be written or deleted; `end` follows."""
+        for key in keys:
+            self._writing[key] = self._writing.get(key, 0) + 1
+
+    def end(self, keys: Iterable[RecordKey]) -> None:
+        """What `begin` began is over, whatever came of it."""
+        for key in keys:
+            self._writing[key] -= 1
+            if not self._writing[key]:
+                del self._writing[key]
+
+    def keep(self, written: Mapping[RecordKey, int]) -> None:
+        """These were written, at these revisions."""
+        for key, revision in written.items():
+            self._lost.pop(key, None)
+            if self._doubts.get(key, 0) <= revision:
+                self._doubts.pop(key, None)
+            if key not in self._held:
+                self._cover(key, revision)
+            self._held[key] = revision
+
+    def drop(self, keys: Iterable[RecordKey]) -> None:
+        """These are no concern any more."""
+        for key in keys:
+            self._lost.pop(key, None)
+            self._forget(key)
+
+    def lose_all(self) -> None:
+        """The lease is over, and everything with it."""
+        for key in tuple(self._held):
+            self._lose(key)
+
+    def told(self, key: RecordKey, event: Message) -> None:
+        """A key of ours changed."""
+        if event.type == DELETED or event.kv.lease != self._lease.id:
+            self._doubts[key] = event.kv.mod_revision
+
+    async def check(self) -> Collection[RecordKey]:
+        """What is known to be gone. Raises `RegistryError`."""
+        for guard in [one for one in self._guards.values() if one.blind]:
+            await self._look(guard)
+        for guard in self._guards.values():
+            if guard.watch is None:
+                guard.watch = self._stream.watch(guard, guard.span, guard.revision + 1)
+        for key, revision in list(self._doubts.items()):
+            # What was written since is ours again; what is being written is settled by its answer.
+            if key in self._writing:
+                continue
+            del self._doubts[key]
+            if revision > self._held.get(key, revision):
+                self._lose(key)
+        return tuple(self._lost)
+
+    async def _look(self, guard: Guard) -> None:
+        """Read the records of a guard that missed something."""
+        raws, revision = list(guard.keys), 0
+        for start in range(0, len(raws), LOOKED_AT):
+            some = raws[start : start + LOOKED_AT]
+            ranges = [rpc.RequestOp(request_range=rpc.RangeRequest(key=raw, keys_only=True)) for raw in some]
+            before = {key: self._held.get(key) for key in map(guard.keys.get, some) if key is not None}
+            answer = await self._link.ask(TXN, rpc.TxnRequest(success=ranges))
+            revision = revision or answer.header.revision
+            for raw, response in zip(some, answer.responses, strict=True):
+                key, found = guard.keys.get(raw), response.response_range.kvs
+                if key is None or key in self._writing or self._held.get(key) != before.get(key):
+                    continue
+                if not found or found[0].lease != self._lease.id:
+                    self._lose(key)
+        guard.revision, guard.blind = max(guard.revision, revision), False
+
+    def _lose(self, key: RecordKey) -> None:
+        if self._forget(key):
+            self._lost[key] = None
+
+    def _forget(self, key: RecordKey) -> bool:
+        self._doubts.pop(key, None)
+        held = self._held.pop(key, None) is not None
+        guard = self._guard_of.pop(key, None)
+        if guard is not None:
+            del guard.keys[self._keyspace.of_record(key)]
+            self._in_bucket[key.bucket] -= 1
+            if not self._in_bucket[key.bucket]:
+                del self._in_bucket[key.bucket]
+            if not guard.keys:
+                del self._guards[guard.span]
+                if guard.watch is not None:
+                    self._stream.end(guard.watch)
+        return held
+
+    def _cover(self, key: RecordKey, revision: int) -> None:
+        count = self._in_bucket[key.bucket] = self._in_bucket.get(key.bucket, 0) + 1
+        raw = self._keyspace.of_record(key)
+        span = below(self._keyspace.of_bucket(key.bucket)) if count > GUARDED_ONE_BY_ONE else Span(raw)
+        guard = self._guards.get(span)
+        if guard is None:
+            guard = self._guards[span] = Guard(self, span, revision)
+            if self._link.current is not None:
+                guard.watch = self._stream.watch(guard, span, revision + 1)
+        guard.keys[raw] = key
+        self._guard_of[key] = guard

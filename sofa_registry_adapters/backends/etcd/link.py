@@ -1,0 +1,175 @@
+"""The way to the servers for one open store: one connection at a time, and the token that calls are made with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sofa_registry_adapters.backends.etcd import messages
+from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation
+from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
+from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
+from sofa_registry_adapters.errors import RegistryError, Unavailable
+
+PAUSE = 0.1
+"""Seconds after a failed attempt to connect in which calls get its answer and no further attempt is made."""
+AUTHENTICATE = messages.call("Auth", "Authenticate")
+
+
+class Link:
+    """See the module. ``on_cut`` are called when the connection is given up, with the reason."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.token: str = ""
+        self.current: Connection | None = None
+        self.on_cut: list[Callable[[RegistryError], None]] = []
+        self._connector = connector
+        self._connecting: asyncio.Task[Connection] | None = None
+        self._authenticating = asyncio.Lock()
+        self._conversations: list[Conversation] = []
+        self._parting: set[asyncio.Task[None]] = set()
+        self._failed: tuple[float, RegistryError] | None = None
+        self._closed = False
+
+    async def ask(self, call: Call, request: Message, seconds: float = 0.0) -> Message:
+        """The answer to one request, within ``seconds``; 0 is the call time-out. Raises `RegistryError`.
+
+        The one thing that is done twice is a request that was refused, and not looked at, because the token is over.
+        """
+        connection = await self.connection()
+        token = self.token
+        try:
+            return await self._ask(connection, call, request, seconds)
+        except RegistryError as error:
+            if not is_token(error.__cause__) or self._connector.credentials is None:
+                raise
+        await self._authenticate(connection, token)
+        return await self._ask(connection, call, request, seconds)
+
+    async def _ask(self, connection: Connection, call: Call, request: Message, seconds: float) -> Message:
+        try:
+            with translating(connection.where):
+                return await connection.ask(call, request, self.token, seconds or self._connector.call_timeout)
+        except RegistryError as error:
+            # A server that answers is left for another one only, and not for the same again.
+            if of_connection(error.__cause__) and not (self._connector.alone and of_member(error.__cause__)):
+                self.drop(connection, error)
+            raise
+
+    async def connection(self) -> Connection:
+        """The connection, made if there is none. Raises `RegistryError`."""
+        if self.current is not None:
+            return self.current
+        if self._closed:
+            raise Unavailable("the store was closed")
+        if self._connecting is None:
+            loop = asyncio.get_running_loop()
+            if self._failed is not None and loop.time() < self._failed[0] + PAUSE:
+                raise _again(self._failed[1])
+            # One attempt for all who wait; who stops waiting does not end it.
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_look)
+        with translating("this URL"):
+            return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> Connection:
+        connection = None
+        try:
+            connection = await self._connector.connect()
+            if not self.token:
+                await self._authenticate(connection, "")
+        except BaseException as error:
+            if isinstance(error, RegistryError):
+                self._failed = asyncio.get_running_loop().time(), error
+            if connection is not None:
+                self._aside(connection.close())
+            raise
+        else:
+            self.current = connection
+            return connection
+        finally:
+            self._connecting = None
+
+    async def _authenticate(self, connection: Connection, stale: str) -> None:
+        """Get a token, unless somebody else got one meanwhile. Raises `RegistryError`."""
+        credentials = self._connector.credentials
+        if credentials is None:
+            return
+        async with self._authenticating:
+            if self.token != stale:
+                return
+            request = rpc.AuthenticateRequest(name=credentials[0], password=credentials[1])
+            try:
+                with translating(connection.where):
+                    answer = await connection.ask(AUTHENTICATE, request, "", self._connector.call_timeout)
+            except RegistryError as error:
+                if not says(error.__cause__, "authentication is not enabled"):
+                    raise
+            else:
+                self.token = answer.token
+
+    def converse(self, call: Call, heard: Callable[[Message], None]) -> Conversation:
+        """A stream on the connection that there is; when it ends the connection is given up.
+
+        Raises `Unavailable` if there is none.
+        """
+        connection, token = self.current, self.token
+        if connection is None:
+            raise Unavailable("there is no connection")
+
+        def ended(reason: RegistryError) -> None:
+            if token == self.token and is_token(reason.__cause__):
+                self.token = ""
+            self.drop(connection, reason)
+
+        conversation = Conversation(connection, call, token, heard, ended)
+        self._conversations.append(conversation)
+        return conversation
+
+    def leave(self, conversation: Conversation) -> None:
+        """End a stream, and nothing else."""
+        if conversation in self._conversations:
+            self._conversations.remove(conversation)
+            self._aside(conversation.close())
+
+    def drop(self, connection: Connection, reason: RegistryError) -> None:
+        """Give the connection up; the next call makes another one, to another server if there is one."""
+        if connection is not self.current:
+            return
+        self.current = None
+        self._connector.skip()
+        for conversation in tuple(self._conversations):
+            self.leave(conversation)
+        self._aside(connection.close())
+        for cut in self.on_cut:
+            cut(reason)
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._parting.add(task)
+        task.add_done_callback(self._parting.discard)
+
+    async def close(self) -> None:
+        """Disconnect; never raises."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait((self._connecting,))
+        if self.current is not None:
+            self.drop(self.current, Unavailable("the store was closed"))
+        with contextlib.suppress(Exception):
+            await asyncio.gather(*self._parting)
+
+
+def _look(task: asyncio.Task[Connection]) -> None:
+    # Nobody may be left to do it.
+    if not task.cancelled():
+        task.exception()
+
+
+def _again(error: RegistryError) -> RegistryError:
+    again = type(error)(*error.args)
+    again.__cause__ = error.__cause__
+    return again

@@ -1,0 +1,109 @@
+"""Reading buckets: page by page, all of them at one revision."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
+
+from sofa_registry_adapters.backends.etcd import messages
+from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Place, Span, below, decode
+from sofa_registry_adapters.backends.etcd.link import Link
+from sofa_registry_adapters.backends.etcd.messages import Message, rpc
+from sofa_registry_adapters.errors import ValueTooLarge
+from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.spi.store import Record, Stored
+
+RANGE = messages.call("KV", "Range")
+PAGE = 1000
+"""Keys in one answer; less where they have large values."""
+AT_ONCE = 500
+"""Records that are made in one step of the event loop: about two milliseconds."""
+
+
+class Reading(NamedTuple):
+    """A bucket at one revision. ``size`` counts the keys of all buckets below as well."""
+
+    revision: Revision
+    size: int
+    records: Sequence[Stored]
+
+
+async def read(link: Link, place: Place, lease: int) -> Reading:
+    """All records of a bucket, as the owner of the lease sees them. Raises `RegistryError`."""
+    records: list[Stored] = []
+    first: Message = None
+    async for page in _pages(link, place.span):
+        first = first or page
+        for start in range(0, len(page.kvs), AT_ONCE):
+            records += stored_of(place, page.kvs[start : start + AT_ONCE], lease)
+            # Others get their turn on the event loop.
+            await asyncio.sleep(0)
+    return Reading(revision_of(first), first.count, tuple(records))
+
+
+def stored_of(place: Place, found: Iterable[Message], lease: int) -> list[Stored]:
+    """The records that keys and their values are."""
+    records = []
+    for one in found:
+        key = place.key(one.key)
+        if key is not None:
+            owner = one.lease
+            record = Record(key.bucket, key.name, one.value, owned=owner != 0)
+            whose = "none" if owner == 0 else "mine" if owner == lease else "other"
+            records.append(Stored(record, str(one.mod_revision), whose))  # type: ignore[arg-type]
+    return records
+
+
+def revision_of(answer: Message) -> Revision:
+    """Where the store was when it answered."""
+    return Revision(f"{answer.header.cluster_id:x}", answer.header.revision)
+
+
+async def _pages(link: Link, span: Span) -> AsyncIterator[Message]:
+    """The answers for a span, all at the revision of the first."""
+    limit, at, revision = PAGE, span.first, 0
+    while True:
+        request = rpc.RangeRequest(key=at, range_end=span.end, limit=limit, revision=revision)
+        try:
+            page = await link.ask(RANGE, request)
+        except ValueTooLarge:
+            # More than one message may have; a single record always fits.
+            if limit == 1:
+                raise
+            limit = max(1, limit // 10)
+            continue
+        yield page
+        if not page.more:
+            return
+        at, revision = page.kvs[-1].key + b"\0", revision or page.header.revision
+
+
+async def unchanged(link: Link, place: Place, revision: int, count: int) -> bool:
+    """Whether the span is what it was at a revision, when it had so many keys: none is newer, and none is gone."""
+    request = rpc.RangeRequest(
+        key=place.span.first, range_end=place.span.end, min_mod_revision=revision + 1, limit=1, keys_only=True
+    )
+    answer = await link.ask(RANGE, request)
+    # A server that went back knows nothing newer, either.
+    return not answer.kvs and answer.count == count and answer.header.revision >= revision
+
+
+async def buckets(link: Link, keyspace: Keyspace, parent: Path) -> list[str]:
+    """The names of the buckets right below one that have a record at any depth."""
+    head = keyspace.of_bucket(parent)
+    span, names = below(head), dict[str, None]()
+    at = span.first
+    while True:
+        request = rpc.RangeRequest(key=at, range_end=span.end, limit=PAGE, keys_only=True)
+        page = await link.ask(RANGE, request)
+        segment = b""
+        for one in page.kvs:
+            segment, slash, _ = one.key[len(head) :].partition(b"/")
+            if slash:
+                names[decode(segment)] = None
+        if not page.more:
+            return list(names)
+        # The rest of a bucket says nothing new.
+        last = page.kvs[-1].key
+        at = below(head + segment + b"/").end if last.startswith(head + segment + b"/") else last + b"\0"
