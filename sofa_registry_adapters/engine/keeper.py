@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -147,16 +147,17 @@ class Keeper:
         self._soil(publication.service)
         return done
 
-    def missing(self, services: Iterable[ServiceKey], reason: str) -> None:
-        """The registry lost records of these services: publish them again."""
-        for key in services:
+    def missing(self, services: Mapping[ServiceKey, frozenset[str]], reason: str) -> None:
+        """The registry lost these instances of these services (no ids: any of them): publish them again."""
+        for key, ids in services.items():
             service = self._services.get(key)
             if service is None:
                 continue
             for publication in service.publications:
-                if publication.state == "live":
+                concerned = ids & publication.ids if ids else publication.ids
+                if publication.state == "live" and concerned:
                     publication.become("lost", Unavailable(reason), settled=False)
-                    self._emit(RegistrationLost(key, tuple(publication.ids), reason))
+                    self._emit(RegistrationLost(key, tuple(concerned), reason))
             self._soil(key)
 
     def publications(self) -> list[Publication]:

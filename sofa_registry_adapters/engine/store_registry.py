@@ -225,19 +225,21 @@ class StoreRegistry(RegistryBackend):
                 self._echoes[key] = ECHOES
             self._ledger.drop(key)
 
-    async def renew(self) -> Collection[ServiceKey]:
+    async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
         async with self._bounded("renewing"):
             # Noted at once: a store need not tell a key twice.
             self._missing.update(await self._store.renew())
         await self._delete_echoes()
         missing, self._missing = self._missing, set()
-        services: set[ServiceKey] = set()
+        lost: dict[ServiceKey, frozenset[str]] = {}
         for key in missing:
             held = self._ledger.get(key)
-            if held is not None:
-                held.confirmed = False
-                services |= {held.service} if held.service is not None else self._services
-        return services
+            if held is None:
+                continue
+            held.confirmed = False
+            for service in self._services if held.service is None else (held.service,):
+                lost[service] = lost.get(service, frozenset()) | held.instance_ids
+        return lost
 
     async def _delete_echoes(self) -> None:
         """Delete again what was withdrawn after a write of unknown outcome, which may have come late."""

@@ -84,8 +84,10 @@ class RegistryBackend(ABC):
         """
 
     @abstractmethod
-    async def renew(self) -> Collection[ServiceKey]:
+    async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
         """Stay alive; the answer has the services whose records are missing or no longer ours.
+
+        With each the ids of the instances concerned; none: it may be any of them.
 
         Called every third of the lease and often enough for ``detects_loss_within``, even with
         nothing published. Raises when the connection, or that of a watch, is gone.

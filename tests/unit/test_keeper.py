@@ -98,8 +98,8 @@ class Scripted(RegistryBackend):
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    async def renew(self) -> Collection[ServiceKey]:
-        return ()
+    async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
+        return {}
 
     async def lookup(self, service: ServiceKey, known: Revision | None = None) -> Snapshot | None:
         return Snapshot(Revision())
@@ -323,7 +323,7 @@ class TestWithdrawal:
             await gate.wait()
 
         desk.backend.script = [slow]
-        desk.keeper.missing([A], "gone")
+        desk.keeper.missing({A: frozenset()}, "gone")
         await desk.calm()
         assert len(desk.backend.calls) == 2
         done = desk.keeper.withdraw(publication)
@@ -332,10 +332,29 @@ class TestWithdrawal:
         assert done.done()
         assert publication.state == "withdrawn"
         assert desk.backend.states() == {}
-        desk.keeper.missing([A], "late news")
+        desk.keeper.missing({A: frozenset()}, "late news")
         await desk.pass_by(5)
         assert desk.backend.states() == {}
         assert desk.kinds() == [Published, RegistrationLost, Withdrawn]
+
+    @on_a_desk
+    async def test_what_is_lost_of_a_service_does_not_taint_the_rest(self, desk: Desk) -> None:
+        lost, whole = desk.publish("x"), desk.publish("y")
+        await wait_live(lost, 5)
+        await wait_live(whole, 5)
+        gate = asyncio.Event()
+
+        async def slow() -> None:
+            await gate.wait()
+
+        desk.backend.script = [slow]
+        desk.keeper.missing({A: frozenset("x")}, "deleted")
+        await desk.calm()
+        assert (lost.state, whole.state) == ("lost", "live")
+        gate.set()
+        await desk.pass_by(1)
+        assert (lost.state, whole.state) == ("live", "live")
+        assert [one.instance_ids for one in desk.events if isinstance(one, RegistrationLost)] == [("x",)]
 
     @on_a_desk
     async def test_it_wins_over_an_outcome_that_is_unknown(self, desk: Desk) -> None:
@@ -458,7 +477,7 @@ class TestRefusals:
         publication = desk.publish("x")
         await wait_live(publication, 5)
         desk.backend.refuse = lambda *_: Conflict("a newer one")
-        desk.keeper.missing([A], "taken")
+        desk.keeper.missing({A: frozenset()}, "taken")
         await desk.pass_by(60, 1)
         assert publication.state == "conflict"
         assert desk.kinds() == [Published, RegistrationLost, RegistrationConflict]
@@ -475,7 +494,7 @@ class TestRefusals:
         publication = desk.publish("x")
         await wait_live(publication, 5)
         desk.backend.there.clear()
-        desk.keeper.missing([A, ServiceKey("unknown")], "wiped")
+        desk.keeper.missing({A: frozenset(), ServiceKey("unknown"): frozenset()}, "wiped")
         assert publication.state == "lost"
         assert str(publication.last_error) == "wiped"
         await desk.calm()
@@ -592,7 +611,7 @@ class Random:
 
     def lose(self, number: int) -> None:
         self.desk.backend.there.pop((A, B)[number % 2], None)
-        self.desk.keeper.missing([(A, B)[number % 2]], "lost")
+        self.desk.keeper.missing({(A, B)[number % 2]: frozenset()}, "lost")
 
     def cut(self, number: int) -> None:
         self.desk.backend.script += [Unavailable("cut")] * number

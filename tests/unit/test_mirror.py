@@ -89,8 +89,8 @@ class Scripted(RegistryBackend):
     async def announce(self, wanted: Wanted, changed: Collection[ServiceKey]) -> Mapping[ServiceKey, RegistryError]:
         return {}
 
-    async def renew(self) -> Collection[ServiceKey]:
-        return ()
+    async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
+        return {}
 
     async def services(self) -> Sequence[ServiceKey]:
         return ()
