@@ -101,7 +101,7 @@ class Engine:
         self._keeper.start()
         self._lifeline.start()
 
-    def _renewed(self, missing: Sequence[ServiceKey]) -> None:
+    def _renewed(self, missing: Mapping[ServiceKey, frozenset[str]]) -> None:
         if missing:
             self._keeper.missing(missing, "the registry no longer had the record")
 

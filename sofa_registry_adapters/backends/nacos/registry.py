@@ -131,7 +131,7 @@ class NacosRegistry(RegistryBackend):
 
     # Staying alive.
 
-    async def renew(self) -> Collection[ServiceKey]:
+    async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
         async with self._transport.answering() as connection:
             self._adopt(connection)
             service = self._rivals.next()
@@ -140,7 +140,7 @@ class NacosRegistry(RegistryBackend):
             else:
                 await self._look(connection, self._slots[service])
         missing, self._missing = self._missing, set()
-        return missing
+        return dict.fromkeys(missing, frozenset[str]())
 
     async def _look(self, on: Connection, slot: Slot) -> None:
         """Instead of a mere probe: whether somebody newer has an id of ours."""
