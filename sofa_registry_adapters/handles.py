@@ -214,7 +214,7 @@ class AsyncConfigSubscription(_AsyncPlace, ConfigSubscription):
     """See `ConfigSubscription`."""
 
 
-class _Loop(Generic[C]):
+class BlockingLoop(Generic[C]):
     """A blocking iterator of changes."""
 
     def __init__(self, mailbox: Pending[C]) -> None:
@@ -247,7 +247,7 @@ class _Loop(Generic[C]):
         self.close()
 
 
-class _AsyncLoop(Generic[C]):
+class AsyncLoop(Generic[C]):
     """An asynchronous iterator of changes."""
 
     def __init__(self, mailbox: Pending[C]) -> None:
@@ -282,17 +282,17 @@ class _AsyncLoop(Generic[C]):
         await self.aclose()
 
 
-class Watch(_Loop[InstancesChange]):
+class Watch(BlockingLoop[InstancesChange]):
     """A blocking iterator of changes, the latest state each time. Leaving the loop closes it."""
 
 
-class AsyncWatch(_AsyncLoop[InstancesChange]):
+class AsyncWatch(AsyncLoop[InstancesChange]):
     """See `Watch`."""
 
 
-class ConfigWatch(_Loop[ConfigChange]):
+class ConfigWatch(BlockingLoop[ConfigChange]):
     """A blocking iterator of the changes of a value, the latest one each time. Leaving the loop closes it."""
 
 
-class AsyncConfigWatch(_AsyncLoop[ConfigChange]):
+class AsyncConfigWatch(AsyncLoop[ConfigChange]):
     """See `ConfigWatch`."""

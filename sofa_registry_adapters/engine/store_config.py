@@ -142,7 +142,7 @@ class StoreConfig(ConfigBackend):
         return [values[serial].item(key) for serial in sorted(values, reverse=True)[:limit]]
 
     async def watch(self, key: ConfigKey) -> AsyncIterator[ConfigItem | Rejected | Absent | None]:
-        place = RecordKey(_bucket(key), NAME)
+        place = record_key(key)
         async with closing(self._store.watch(Bucket(place.bucket))) as messages:
             async for message in messages:
                 if isinstance(message, StoreSnapshot):
@@ -172,7 +172,7 @@ class StoreConfig(ConfigBackend):
         """Put ``fresh`` in the place of what is present, which is archived; whether it still was present."""
         if present.value is not None:
             await self._archive(key, present.value)
-        record = Record(_bucket(key), NAME, fresh.encode(), owned=False)
+        record = Record(*record_key(key), fresh.encode(), owned=False)
         try:
             await self._conditional.compare_and_put(record, present.revision)
         except Conflict:
@@ -211,6 +211,11 @@ def config_capabilities(store: Capabilities) -> Capabilities:
     """What a store can do for configuration: its largest value is smaller by what is said about it."""
     largest = (store.max_config_bytes or store.max_value_bytes) - HEADER_BYTES
     return msgspec.structs.replace(store, max_config_bytes=largest)
+
+
+def record_key(key: ConfigKey) -> RecordKey:
+    """Where the present value of the key is."""
+    return RecordKey(_bucket(key), NAME)
 
 
 def _bucket(key: ConfigKey, root: str = ROOT) -> tuple[str, ...]:

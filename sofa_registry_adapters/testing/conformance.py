@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -30,7 +30,7 @@ from sofa_registry_adapters.testing.certificate import (
 
 LEASES = ("lease", "session_timeout")
 """Options that set how long the records of the dead stay; a backend has one of them, or none."""
-CONTRACTS = {"RegistryContract": "registry", "StoreContract": "store"}
+CONTRACTS = {"RegistryContract": "registry", "ConfigContract": "config center", "StoreContract": "store"}
 _ORDER: dict[Outcome, int] = {"passed": 0, "not applicable": 1, "skipped": 2, "failed": 3}
 
 
@@ -46,6 +46,14 @@ class Subject:
             raise InvalidURL(f"{redacted(url)!r} has a namespace: leave it out, each test has one of its own")
         self.lease_option: str = next((name for name in LEASES if name in self._table), "")
         self.target({})
+
+    @property
+    def lacks(self) -> Collection[str]:
+        """The contracts that it cannot be asked to keep."""
+        backend = self.backend
+        has_config = backend.load_config is not None or (backend.store and backend.capabilities.compare_and_set)
+        absent = (("store", not backend.store), ("config center", not has_config))
+        return frozenset(contract for contract, lacking in absent if lacking)
 
     def lease(self, wanted: float) -> float:
         """The lease for a test, in seconds: the URL's if it has one, else ``wanted`` if it is allowed."""
@@ -89,10 +97,10 @@ class Conformance:
         self._written = ""
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Drop the contract of a store where there is none, and note what each test promises."""
+        """Drop the contracts of what there is not, a store or a config center, and note what each test promises."""
         subject = config.stash.get(_SUBJECT, None)
-        if subject is not None and not subject.backend.store:
-            strangers = [one for one in items if _contract_of(one) == "store"]
+        if subject is not None:
+            strangers = [one for one in items if _contract_of(one) in subject.lacks]
             items[:] = [one for one in items if one not in strangers]
             config.hook.pytest_deselected(items=strangers)
         for item in items:

@@ -509,6 +509,21 @@ async def test_a_slow_reader_gets_the_end_state(make: Make) -> None:
 
 
 @bounded
+async def test_large_records_do_not_pile_up_in_the_log(make: Make, raw: Raw) -> None:
+    store, watcher = make(), make()
+    async with opened(store, watcher), following(watcher) as follower:
+        await store.put([record("small", owned=False)])
+        for number in range(60):
+            await store.put([record("large", b"%d" % number * 50_000, owned=False)])
+        assert 4 <= raw.client.xlen(raw.log) <= 22, "two megabytes of them"
+        await follower.shows(await values(store))
+    for number in range(3):
+        async with opened(store):
+            await store.put([record("small", b"%d" % number, owned=False)])
+    assert raw.client.xlen(raw.log) <= 30, "small ones trim nothing"
+
+
+@bounded
 async def test_nothing_is_left_open(make: Make, raw: Raw) -> None:
     def connections() -> int:
         return len(raw.client.client_list())

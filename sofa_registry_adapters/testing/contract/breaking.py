@@ -6,6 +6,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NoReturn, cast
 
 from sofa_registry_adapters.engine.plugins import Plugins
+from sofa_registry_adapters.engine.store_config import record_key
+from sofa_registry_adapters.model.config import ConfigKey
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.registry import Registry
@@ -71,6 +73,14 @@ class Faults:
         """The lease, or the session, of a Registry is over, though its process lives."""
         self._cannot("expire")
 
+    def write_raw_config(self, key: str, value: bytes) -> None:
+        """Somebody else writes these bytes where the value of a key of the default group is."""
+        self._cannot("write_raw_config")
+
+    def lose_config(self, key: str) -> None:
+        """The product loses the value of a key of the default group, without anybody having removed it."""
+        self._cannot("lose_config")
+
     def close(self) -> None:
         """The test is over."""
 
@@ -81,7 +91,7 @@ class Faults:
 class StoreFaults(Faults):
     """What any `RecordStore` offers: another owner beside the library that deletes and writes records by hand."""
 
-    abilities: frozenset[str] = frozenset(("delete_behind", "write_raw"))
+    abilities: frozenset[str] = frozenset(("delete_behind", "write_raw", "write_raw_config", "lose_config"))
 
     def __init__(self, url: str, options: Mapping[str, Value]) -> None:
         backend = Plugins().backend(scheme_of(url))
@@ -91,13 +101,19 @@ class StoreFaults(Faults):
         self._application: Application | None = None
         self._store: RecordStore | None = None
         if not backend.capabilities.compare_and_set:
-            self.abilities -= {"delete_behind", "write_raw"}
+            self.abilities -= {"delete_behind", "write_raw", "write_raw_config", "lose_config"}
 
     def delete_behind(self, service: ServiceKey, instance_id: str) -> None:
         self._run(self._delete(self._record(service, instance_id)))
 
     def write_raw(self, service: ServiceKey, instance_id: str, value: bytes) -> None:
         self._run(self._write(self._record(service, instance_id, value)))
+
+    def write_raw_config(self, key: str, value: bytes) -> None:
+        self._run(self._write(Record(*record_key(ConfigKey(key)), value, owned=False)))
+
+    def lose_config(self, key: str) -> None:
+        self._run(self._delete(Record(*record_key(ConfigKey(key)), b"", owned=False)))
 
     def close(self) -> None:
         """Close the other owner; its records vanish with it."""

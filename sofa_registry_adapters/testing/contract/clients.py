@@ -7,16 +7,17 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from sofa_registry_adapters.errors import DeadlineExceeded
+from sofa_registry_adapters.face import AsyncFace, BlockingFace
 from sofa_registry_adapters.handles import (
+    AsyncLoop,
     AsyncRegistration,
     AsyncSubscription,
-    AsyncWatch,
+    BlockingLoop,
     Registration,
     Subscription,
-    Watch,
 )
 from sofa_registry_adapters.model.events import Event
 from sofa_registry_adapters.model.instance import Instance
@@ -25,6 +26,7 @@ from sofa_registry_adapters.model.views import InstancesChange, ServiceView
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
 
 FaceName = Literal["blocking", "async"]
+C = TypeVar("C")
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
 Listener = Callable[[InstancesChange], object]
@@ -106,93 +108,101 @@ class Published:
         self._client.do(lambda: self.handle.wait_live(timeout))
 
 
-class Watching:
-    """A watch of either face."""
+class Loop(Generic[C]):
+    """A watch of either face, of whatever changes."""
 
-    def __init__(self, client: Client, handle: Watch | AsyncWatch) -> None:
-        self._client = client
+    def __init__(self, driver: Driver, handle: BlockingLoop[C] | AsyncLoop[C]) -> None:
+        self._driver = driver
         self._handle = handle
 
-    def next(self, timeout: float = 5.0) -> InstancesChange | None:
+    def next(self, timeout: float = 5.0) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded`."""
         handle = self._handle
-        if isinstance(handle, Watch):
+        if isinstance(handle, BlockingLoop):
             return handle.next(timeout)
 
-        async def step() -> InstancesChange | None:
+        async def step() -> C | None:
             try:
                 async with asyncio.timeout(timeout):
                     return await handle.next()
             except TimeoutError:
                 raise DeadlineExceeded(f"no change within {timeout:g} s") from None
 
-        found: InstancesChange | None = self._client.do(step)
+        found: C | None = self._driver.do(step)
         return found
 
-    def until(self, condition: Callable[[ServiceView], object], timeout: float = 5.0) -> InstancesChange:
-        """The first change after which the view is so. Raises AssertionError."""
+    def until_change(self, condition: Callable[[C], object], timeout: float = 5.0) -> C:
+        """The first change that is so. Raises AssertionError."""
         deadline, last = time.monotonic() + timeout, None
         while (left := deadline - time.monotonic()) > 0:
             try:
-                change = self.next(left)
+                last = self.next(left)
             except DeadlineExceeded:
                 break
-            assert change is not None, "the watch ended"
-            last = change.instances
+            assert last is not None, "the watch ended"
             if condition(last):
-                return change
-        raise AssertionError(f"the watched view did not become so within {timeout:g} s; it is {last!r}")
+                return last
+        raise AssertionError(f"no change was so within {timeout:g} s; the last is {last!r}")
 
-    def follow(self) -> Following:
+    def follow(self) -> Following[C]:
         """Iterate over it, beside the test, until it ends."""
-        following, handle = Following(), self._handle
-        if isinstance(handle, Watch):
+        following: Following[C] = Following()
+        handle = self._handle
+        if isinstance(handle, BlockingLoop):
             threading.Thread(target=lambda: following.run(handle), name="watching", daemon=True).start()
         else:
-            self._client.start(following.run_async(handle))
+            self._driver.start(following.run_async(handle))
         return following
 
     def close(self) -> None:
         """See `Watch.close`."""
         handle = self._handle
-        if isinstance(handle, Watch):
+        if isinstance(handle, BlockingLoop):
             handle.close()
         else:
-            self._client.do(handle.aclose)
+            self._driver.do(handle.aclose)
 
 
-class Following:
+class Watching(Loop[InstancesChange]):
+    """A watch of a service."""
+
+    def until(self, condition: Callable[[ServiceView], object], timeout: float = 5.0) -> InstancesChange:
+        """The first change after which the view is so. Raises AssertionError."""
+        return self.until_change(lambda change: condition(change.instances), timeout)
+
+
+class Following(Generic[C]):
     """What an iteration over a watch has seen."""
 
     def __init__(self) -> None:
-        self.changes: list[InstancesChange] = []
+        self.changes: list[C] = []
         self.ended: threading.Event = threading.Event()
 
-    def run(self, watch: Watch) -> None:
+    def run(self, watch: BlockingLoop[C]) -> None:
         """Iterate, blocking."""
         self.changes.extend(watch)
         self.ended.set()
 
-    async def run_async(self, watch: AsyncWatch) -> None:
+    async def run_async(self, watch: AsyncLoop[C]) -> None:
         """Iterate on an event loop."""
         async for change in watch:
             self.changes.append(change)
         self.ended.set()
 
 
-class Client:
-    """A Registry or an AsyncRegistry; the verbs block either way.
+class Driver:
+    """Calls the verbs of a face so that they block either way.
 
-    The blocking one is called in the test's own thread, the async one on the loop of an `Application`.
+    Those of a blocking one are called in the test's own thread, those of an async one on the loop of an `Application`.
     """
 
-    def __init__(self, registry: Registry | AsyncRegistry, application: Application | None) -> None:
-        self.registry = registry
+    def __init__(self, face: BlockingFace[Any] | AsyncFace[Any], application: Application | None) -> None:
+        self._face = face
         self._application = application
 
     @property
     def asynchronous(self) -> bool:
-        """Whether it is an AsyncRegistry."""
+        """Whether it is an async one."""
         return self._application is not None
 
     @property
@@ -215,6 +225,56 @@ class Client:
         """Run a coroutine on the application's loop."""
         assert self._application is not None
         return self._application.start(work)
+
+    def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
+        """See `Events.on`."""
+        self.do(lambda: self._face.events.on(kind, listener))
+
+    def heard(self, kind: type[E]) -> list[E]:
+        """The events of a kind from now on, as they come."""
+        found: list[E] = []
+        self.on(kind, found.append)
+        return found
+
+    def slow(self, gate: threading.Event, then: Callable[[Any], object]) -> Callable[[Any], object]:
+        """A listener that takes its time, in the way of its face: until the gate opens."""
+
+        def blocking(change: object) -> None:
+            gate.wait(VERB_SECONDS)
+            then(change)
+
+        async def asynchronous(change: object) -> None:
+            while not gate.is_set():  # noqa: ASYNC110  the gate is opened in another thread
+                await asyncio.sleep(0.005)
+            then(change)
+
+        return asynchronous if self.asynchronous else blocking
+
+    def calling(self, answers: list[object], *verbs: Callable[[], object]) -> Callable[[Any], object]:
+        """A listener that calls verbs of this face and notes the answers."""
+
+        def blocking(_: object) -> None:
+            answers.extend(verb() for verb in verbs)
+
+        async def asynchronous(_: object) -> None:
+            for verb in verbs:
+                answer = verb()
+                answers.append(await answer if isinstance(answer, Awaitable) else answer)
+
+        return asynchronous if self.asynchronous else blocking
+
+    def close(self) -> None:
+        """See `Registry.close`."""
+        face = self._face
+        self.do(face.close if isinstance(face, BlockingFace) else face.aclose)
+
+
+class Client(Driver):
+    """A Registry or an AsyncRegistry; the verbs block either way."""
+
+    def __init__(self, registry: Registry | AsyncRegistry, application: Application | None) -> None:
+        super().__init__(registry, application)
+        self.registry = registry
 
     def publish(
         self, service: str | ServiceKey, address: str | Instance | Iterable[str | Instance], **fields: Any
@@ -249,48 +309,6 @@ class Client:
         """See `Registry.watch`."""
         verb = self.registry.watch
         return Watching(self, self.do(lambda: verb(service, **options)))
-
-    def on(self, kind: type[E], listener: Callable[[E], object]) -> None:
-        """See `Events.on`."""
-        self.do(lambda: self.registry.events.on(kind, listener))
-
-    def heard(self, kind: type[E]) -> list[E]:
-        """The events of a kind from now on, as they come."""
-        found: list[E] = []
-        self.on(kind, found.append)
-        return found
-
-    def slow(self, gate: threading.Event, then: Listener) -> Listener:
-        """A listener that takes its time, in the way of its face: until the gate opens."""
-
-        def blocking(change: InstancesChange) -> None:
-            gate.wait(VERB_SECONDS)
-            then(change)
-
-        async def asynchronous(change: InstancesChange) -> None:
-            while not gate.is_set():  # noqa: ASYNC110  the gate is opened in another thread
-                await asyncio.sleep(0.005)
-            then(change)
-
-        return asynchronous if self.asynchronous else blocking
-
-    def calling(self, answers: list[object], *verbs: Callable[[], object]) -> Listener:
-        """A listener that calls verbs of this face and notes the answers."""
-
-        def blocking(_: InstancesChange) -> None:
-            answers.extend(verb() for verb in verbs)
-
-        async def asynchronous(_: InstancesChange) -> None:
-            for verb in verbs:
-                answer = verb()
-                answers.append(await answer if isinstance(answer, Awaitable) else answer)
-
-        return asynchronous if self.asynchronous else blocking
-
-    def close(self) -> None:
-        """See `Registry.close`."""
-        registry = self.registry
-        self.do(registry.close if isinstance(registry, Registry) else registry.aclose)
 
 
 class Recorder:

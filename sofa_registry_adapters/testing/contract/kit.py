@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 import sofa_registry_adapters
+from sofa_registry_adapters.config import ConfigCenter
 from sofa_registry_adapters.engine.plugins import Plugins
 from sofa_registry_adapters.errors import RegistryError
 from sofa_registry_adapters.model.names import ServiceKey
@@ -192,6 +193,6 @@ def takes(at_most: float, what: str) -> Iterator[None]:
     assert taken <= at_most + SLACK, f"{what} took {taken:.2f} s, not {at_most:g} s"
 
 
-def reactor_loop(registry: Registry) -> asyncio.AbstractEventLoop:
-    """The event loop on which the engine of an open Registry runs."""
-    return registry._opened().reactor.loop  # noqa: SLF001  no public verb needs it, only the promise about it
+def reactor_loop(face: Registry | ConfigCenter) -> asyncio.AbstractEventLoop:
+    """The event loop on which the engine of an open Registry or ConfigCenter runs."""
+    return face._opened().reactor.loop  # noqa: SLF001  no public verb needs it, only the promise about it

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from sofa_registry_adapters.config import ConfigCenter
 from sofa_registry_adapters.errors import WrongThread
 from sofa_registry_adapters.registry import Registry
 from sofa_registry_adapters.testing.applicability import not_applicable
@@ -93,7 +94,7 @@ class ResourceContract:
 
             asyncio.run(work())
 
-        _leaves_nothing(once, ROUNDS)
+        leaves_nothing(once, ROUNDS)
 
     def test_72_subscribing_and_publishing(self, registries: Registries, face: FaceName) -> None:
         """Fifty subscriptions, watches and registrations that come and go leave no thread and no open file."""
@@ -111,9 +112,9 @@ class ResourceContract:
             watch.close()
             subscription.close()
 
-        _leaves_nothing(once, ROUNDS)
+        leaves_nothing(once, ROUNDS)
 
-    def test_73_blocking_verbs_on_the_engines_thread(self, registries: Registries) -> None:
+    def test_73_blocking_verbson_the_engines_thread(self, registries: Registries) -> None:
         """A blocking verb on the engine's own thread raises WrongThread instead of waiting for itself."""
         registry = registries.blocking()
         registration = registry.publish(ECHO, "10.0.0.1:1")
@@ -128,7 +129,7 @@ class ResourceContract:
             "close": registry.close,
         }
         for name, verb in verbs.items():
-            assert isinstance(_on_the_engines_thread(registry, verb), WrongThread), name
+            assert isinstance(on_the_engines_thread(registry, verb), WrongThread), name
         assert registry.lookup(ECHO)[0].weight == 100, "nothing was done, and it goes on working"
         assert not registry.lookup("inside")
         assert registration.state == "live"
@@ -157,7 +158,7 @@ class _Probe:
         return self.worst
 
 
-def _on_the_engines_thread(registry: Registry, verb: Callable[[], object]) -> object:
+def on_the_engines_thread(face: Registry | ConfigCenter, verb: Callable[[], object]) -> object:
     """What the verb raises there."""
     answer: Future[object] = Future()
 
@@ -167,11 +168,11 @@ def _on_the_engines_thread(registry: Registry, verb: Callable[[], object]) -> ob
         except Exception as error:  # noqa: BLE001  it is the answer
             answer.set_result(error)
 
-    reactor_loop(registry).call_soon_threadsafe(inside)
+    reactor_loop(face).call_soon_threadsafe(inside)
     return answer.result(STEP)
 
 
-def _leaves_nothing(once: Callable[[], None], rounds: int) -> None:
+def leaves_nothing(once: Callable[[], None], rounds: int) -> None:
     """After so many rounds there are as many threads and open files as after a few."""
     for _ in range(5):
         once()

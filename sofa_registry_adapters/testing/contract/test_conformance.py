@@ -17,7 +17,7 @@ from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.options import Value
 from sofa_registry_adapters.spi.store import RecordStore
 from sofa_registry_adapters.testing.conformance import Subject, subject_of
-from sofa_registry_adapters.testing.contract import Faults, Registries, RegistryContract, StoreFaults
+from sofa_registry_adapters.testing.contract import ConfigContract, Faults, Registries, RegistryContract, StoreFaults
 from sofa_registry_adapters.testing.store_contract import StoreContract, StoreFactory
 
 
@@ -49,6 +49,14 @@ class TestRegistry(RegistryContract):
         made = Registries(subject.url, {"namespace": namespace}, subject.lease_option, lease)
         yield made
         made.close()
+
+
+class TestConfig(ConfigContract):
+    """The contract of a config center."""
+
+    @pytest.fixture
+    def registry_url(self, subject: Subject) -> str:
+        return subject.url
 
 
 class TestStore(StoreContract):

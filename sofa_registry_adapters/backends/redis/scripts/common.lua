@@ -9,6 +9,8 @@ local NOBODY = '-'
 local OWNERS_SWEPT, RECORDS_SWEPT = 8, 2000
 local MESSAGE_CHANGES, MESSAGE_BYTES = 200, 262144
 local EMPTY_KEPT_SECONDS = 600
+-- Of large records the log keeps so many bytes, whatever number of entries it may have: who misses more reads them anew.
+local LARGE, LOG_BYTES, LOG_LEAST = 2048, 2000000, 4
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -63,9 +65,14 @@ local function publish()
   pending, pending_bytes = {}, 0
 end
 
+local function length(stored)
+  if #stored <= LARGE then return kept end
+  return math.min(tonumber(kept), math.max(LOG_LEAST, math.floor(LOG_BYTES / #stored)))
+end
+
 local function note(operation, name, stored)
   rev = rev + 1
-  local entry = { 'XADD', log, 'MAXLEN', '~', kept, string.format('%.0f-0', rev),
+  local entry = { 'XADD', log, 'MAXLEN', '~', length(stored), string.format('%.0f-0', rev),
     'o', operation, 'i', name, 'v', stored, 'n', nonce }
   local answer = redis.pcall(unpack(entry))
   if refused(answer) then
