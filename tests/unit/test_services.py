@@ -17,12 +17,14 @@ from sofa_registry_adapters.testing.faults import NetProxy, eventually, free_por
 from sofa_registry_adapters.testing.plugin import OwnService
 from sofa_registry_adapters.testing.services import (
     ABILITIES,
+    PRODUCTS,
     Service,
     ServiceError,
     ServiceUnavailable,
     find_service,
     local,
 )
+from sofa_registry_adapters.testing.services.container import SWITCH
 
 pytest_plugins = ["pytester"]
 
@@ -168,8 +170,8 @@ class TestFinding:
     @pytest.fixture(autouse=True)
     def no_container(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
-        monkeypatch.delenv("SOFA_TEST_REDIS_URL", raising=False)
-        monkeypatch.delenv("SOFA_TEST_ZOOKEEPER_URL", raising=False)
+        for name in ("SOFA_TEST_REDIS_URL", "SOFA_TEST_ZOOKEEPER_URL", "SOFA_TEST_REDIS_IMAGE", SWITCH):
+            monkeypatch.delenv(name, raising=False)
 
     def test_the_environment_comes_first_and_its_server_is_not_ours_to_hurt(
         self, redis_service: Service, monkeypatch: pytest.MonkeyPatch
@@ -215,6 +217,32 @@ class TestFinding:
             find_service(name)
         assert f"SOFA_TEST_{name.upper()}_URL is not set" in caught.value.reason
         assert "on the PATH" in caught.value.reason
+
+    def test_where_containers_are_required_nothing_else_is_taken(
+        self, redis_service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SOFA_TEST_REDIS_URL", f"redis://{redis_service.host}:{redis_service.port}")
+        monkeypatch.setenv(SWITCH, "required")
+        for own in (False, True):
+            with pytest.raises(
+                ServiceUnavailable, match="no container daemon answers, and SOFA_TEST_CONTAINERS is req"
+            ):
+                find_service("redis", own=own)
+
+    def test_containers_may_be_switched_off(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv(SWITCH, "off")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(ServiceUnavailable, match="SOFA_TEST_CONTAINERS is off, no redis-server on the PATH"):
+            find_service("redis")
+        monkeypatch.setenv(SWITCH, "of")
+        with pytest.raises(ServiceError, match="auto, required or off, not 'of'"):
+            find_service("redis")
+
+    def test_an_image_may_be_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert PRODUCTS["redis"].image_name == "redis:latest"
+        monkeypatch.setenv("SOFA_TEST_REDIS_IMAGE", "valkey/valkey:8")
+        assert PRODUCTS["redis"].image_name == "valkey/valkey:8"
+        assert "docker pull valkey/valkey:8" in PRODUCTS["redis"].remedy
 
     def test_an_unknown_product_is_named(self) -> None:
         with pytest.raises(
@@ -288,6 +316,7 @@ class TestPlugin:
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
         monkeypatch.delenv("SOFA_TEST_REDIS_URL", raising=False)
+        monkeypatch.delenv(SWITCH, raising=False)
 
     @pytest.fixture
     def run(self, pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:

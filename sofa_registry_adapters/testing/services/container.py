@@ -1,4 +1,8 @@
-"""A server in a container, where a daemon runs here and has the image already; nothing is ever pulled."""
+"""A server in a container, where a daemon runs here and has the image already; nothing is ever pulled.
+
+The variable SOFA_TEST_CONTAINERS decides: ``auto``, as without it, takes a container where there can be one, ``required`` takes nothing
+else, ``off`` takes none.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,26 @@ from sofa_registry_adapters.testing.faults import free_port
 from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.service import ABILITIES, Service, ServiceError
 
-_DAEMON_SECONDS = 1.0
+SWITCH = "SOFA_TEST_CONTAINERS"
+_SWITCHED = ("auto", "required", "off")
+_DAEMON_SECONDS = 5.0
 _STOP_SECONDS = 5
 _LOG_SHOWN = 2_000
 
 
+def switch() -> str:
+    """What SOFA_TEST_CONTAINERS says: ``auto``, ``required`` or ``off``."""
+    found = os.environ.get(SWITCH) or "auto"
+    if found not in _SWITCHED:
+        message = f"{SWITCH} is {', '.join(_SWITCHED[:-1])} or {_SWITCHED[-1]}, not {found!r}"
+        raise ServiceError(message)
+    return found
+
+
 def container_obstacle(product: Product) -> str:
     """Nothing if the product can run in a container here, or else what stands in the way."""
+    if switch() == "off":
+        return f"{SWITCH} is off"
     if not _daemon_listens():
         return "no container daemon answers"
     try:
@@ -30,9 +47,9 @@ def container_obstacle(product: Product) -> str:
     try:
         with contextlib.closing(docker.from_env(timeout=_DAEMON_SECONDS)) as daemon:
             daemon.ping()
-            daemon.images.get(product.image.name)
+            daemon.images.get(product.image_name)
     except docker.errors.ImageNotFound:
-        return f"no image {product.image.name} on this machine"
+        return f"no image {product.image_name} on this machine"
     except (docker.errors.DockerException, OSError):
         return "no container daemon answers"
     return ""
@@ -61,7 +78,7 @@ class ContainerService(Service):
         daemon = urlsplit(os.environ.get("DOCKER_HOST", ""))
         host = (daemon.hostname or "") if daemon.scheme == "tcp" else ""
         host = host or "127.0.0.1"
-        super().__init__(product, host, free_port(offsets=product.offsets), origin=f"container of {product.image.name}")
+        super().__init__(product, host, free_port(offsets=product.offsets), origin=f"container of {product.image_name}")
         self._persistent = persistent
         self._owner = os.getpid()
         self._container = self._create()
@@ -81,7 +98,7 @@ class ContainerService(Service):
         testcontainers_config.ryuk_disabled = True
         image = self.product.image
         # Any, because testcontainers is optional, and so are its types.
-        container: Any = DockerContainer(image.name)
+        container: Any = DockerContainer(self.product.image_name)
         # On this machine's loopback only, unless the daemon is elsewhere: these servers ask for no password.
         local = self.host == "127.0.0.1"
         for offset in self.product.offsets:

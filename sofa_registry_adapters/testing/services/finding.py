@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from sofa_registry_adapters.testing.services.container import ContainerService, container_obstacle
+from sofa_registry_adapters.testing.services.container import (
+    SWITCH,
+    ContainerService,
+    container_obstacle,
+    switch,
+)
 from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.products import PRODUCTS
@@ -18,7 +23,7 @@ def find_service(product: str | Product, *, own: bool = False, persistent: bool 
     The product is named, or is one that was made with options of its own, such as `nacos.product`.
 
     The environment comes first (`SOFA_TEST_REDIS_URL` and the like), then a container, then a program on
-    this machine. `own` leaves the environment out: the server may then be killed, frozen and wiped.
+    this machine; with SOFA_TEST_CONTAINERS=required a container and nothing else. `own` leaves the environment out: the server may then be killed, frozen and wiped.
     `persistent` asks for data that survives a restart where that is a choice (Redis), on a server of our own.
 
     Raises:
@@ -27,12 +32,15 @@ def find_service(product: str | Product, *, own: bool = False, persistent: bool 
     """
     if isinstance(product, str):
         product = _named(product)
+    required = switch() == "required"
     url = os.environ.get(product.variable, "")
-    if url and not own:
+    if url and not own and not required:
         return _from_environment(product, url)
     obstacle = container_obstacle(product)
     if not obstacle:
         return ContainerService(product, persistent=persistent)
+    if required:
+        raise ServiceUnavailable(product.name, f"{obstacle}, and {SWITCH} is required", product.remedy)
     local = product.local()
     if not isinstance(local, str):
         return LocalService(product, local, persistent=persistent)

@@ -54,10 +54,15 @@ class Product:
         return f"SOFA_TEST_{self.name.upper()}_URL"
 
     @property
+    def image_name(self) -> str:
+        """The container image to use: ``SOFA_TEST_…_IMAGE`` names another one than usual."""
+        return os.environ.get(f"SOFA_TEST_{self.name.upper()}_IMAGE") or self.image.name
+
+    @property
     def remedy(self) -> str:
         """How to get one, in words to be shown to the user."""
         return (
-            f"apt-get install {self.package} (Debian, Ubuntu), or docker pull {self.image.name}, "
+            f"apt-get install {self.package} (Debian, Ubuntu), or docker pull {self.image_name}, "
             f"or {self.variable}={self.scheme}://HOST:{self.port}"
         )
 
