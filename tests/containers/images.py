@@ -23,6 +23,8 @@ from typing import Any
 import docker
 
 from sofa_registry_adapters.testing.services import PRODUCTS, Product
+from sofa_registry_adapters.testing.services.etcd.program import CURRENT
+from sofa_registry_adapters.testing.services.etcd.program import program as built
 from sofa_registry_adapters.testing.services.nacos import server
 from sofa_registry_adapters.testing.services.nacos.jars import LINES, MAIN, FetchFailed, class_path
 from sofa_registry_adapters.testing.services.product import QUICK_START_FLAGS, java_program
@@ -167,9 +169,17 @@ def named_by(jar: Path, seen: set[Path]) -> Iterator[Path]:
                 yield from named_by(Path(os.path.normpath(jar.parent / name)), seen)
 
 
-def etcd(root: Root) -> Sequence[str]:
-    root.programs([program("etcd"), program("etcdctl")])
-    return ()
+def etcd(version: str) -> Callable[[Root], Sequence[str]]:
+    def make(root: Root) -> Sequence[str]:
+        path = built(version) if version else program("etcd")
+        if not path.is_file():
+            raise Missing(f"etcd {version} is not built")
+        root.file(path, "/usr/bin/etcd")
+        for library in libraries_of([path]):
+            root.file(library)
+        return ()
+
+    return make
 
 
 def nacos(line: int) -> Callable[[Root], Sequence[str]]:
@@ -213,7 +223,8 @@ def nacos_settings() -> str:
 MAKERS: Mapping[str, Callable[[Root], Sequence[str]]] = {
     "redis": redis,
     "zookeeper": zookeeper,
-    "etcd": etcd,
+    "etcd": etcd(""),
+    "etcd36": etcd(CURRENT),
     "nacos": nacos(3),
     "nacos2": nacos(2),
 }
