@@ -18,7 +18,7 @@ import contextlib
 import difflib
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from sofa_registry_adapters.testing.doubles import RegistryStage
 
 ABSENT = "not applicable"
+TOLD = "sofa_services"
 
 
 class OwnService(Protocol):
@@ -73,6 +74,7 @@ class Attendance:
         self.required = required
         self.found: dict[str, str] = {}
         self.missing: dict[str, ServiceUnavailable] = {}
+        self.lacking: dict[str, str] = {}
 
     def find(self, product: Product, *, own: bool = False, persistent: bool = False) -> Service:
         """The server, or the end of the test: skipped, or failed where it is required."""
@@ -100,6 +102,15 @@ class Attendance:
         if error.name in self.required:
             pytest.fail(f"{error} (required by --require-services)", pytrace=False)
         pytest.skip(str(error))
+
+    def told(self) -> dict[str, dict[str, str]]:
+        """What a worker of a run on several processes tells the one that started it."""
+        return {"found": self.found, "missing": {name: str(error) for name, error in self.missing.items()}}
+
+    def learn(self, told: dict[str, dict[str, str]]) -> None:
+        """Take in what a worker has told."""
+        self.found.update(told["found"])
+        self.lacking.update(told["missing"])
 
 
 _ATTENDANCE = pytest.StashKey[Attendance]()
@@ -129,6 +140,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ATTENDANCE] = Attendance(names)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a worker of pytest-xdist: tell the process that will write the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[TOLD] = session.config.stash[_ATTENDANCE].told()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist is done: take in which servers it had."""
+    told = getattr(node, "workeroutput", {}).get(TOLD)
+    if told is not None:
+        node.config.stash[_ATTENDANCE].learn(told)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, str] | None:
     """Count what a product declares absent apart from what was skipped for want of something."""
@@ -156,7 +182,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for name in PRODUCTS:
         terminalreporter.line(f"{name:<10} {attendance.found.get(name, 'no test asked for it')}")
     skipped = len(terminalreporter.stats.get("skipped", ()))
-    if attendance.missing:
+    if attendance.missing or attendance.lacking:
         terminalreporter.line(f"{skipped} tests were skipped; those that need a server run once it is there.")
 
 

@@ -330,6 +330,11 @@ class TestPlugin:
         result.assert_outcomes(skipped=2)
         result.stdout.fnmatch_lines(["*= services =*", "redis *none: *To get one: apt-get install redis-server*"])
 
+    def test_a_run_on_several_processes_says_it_as_well(self, run: Callable[..., pytest.RunResult]) -> None:
+        result = run("-n", "1")
+        result.assert_outcomes(skipped=2)
+        result.stdout.fnmatch_lines(["*= services =*", "redis * none: *To get one: *", "2 tests were skipped*"])
+
     @pytest.mark.parametrize("option", ("--require-services", "--require-services=redis,zookeeper"))
     def test_a_required_server_that_is_missing_fails_the_test(
         self, run: Callable[..., pytest.RunResult], option: str
