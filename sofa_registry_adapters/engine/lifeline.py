@@ -83,23 +83,23 @@ class Lifeline:
             raise Unavailable(f"{self.name} cannot be reached within {timeout:g} s: {cause}") from cause
 
     async def _connect(self) -> None:
-        attempts = 0
+        attempts, refused = 0, False
         while True:
+            known = False
             try:
                 async with bounded(self._call_timeout, "connecting"):
                     await self._backend.open()
             except RegistryError as error:
-                attempts += 1
                 self.link.lost(error)
                 known = not isinstance(error, Unavailable)
                 self.error = error if known else None
             except Exception as error:  # noqa: BLE001  a backend's bug must not end the attempts
-                attempts += 1
                 logger.exception("connecting failed in a way that is a defect")
                 self.link.lost(error)
-                known = False
             else:
                 break
+            # A server that is just starting may refuse at first: how long it was away does not make that pause longer.
+            attempts, refused = attempts + 1 if known == refused else 1, known
             await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
         self.error = None
         self.link.restored()
