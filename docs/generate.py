@@ -261,7 +261,7 @@ def commands_page() -> str:
     import typer
 
     program: typing.Any = typer.main.get_command(application.app)
-    sections = "".join(_command_section(name, one) for name, one in sorted(program.commands.items()))
+    sections = "".join(_command_section(name, one) for name, one in _commands(program))
     return (
         f"# Command line\n\n{NOTICE}`pip install 'sofa-registry-adapters[cli]'` brings `{application.PROGRAM}`; "
         f"`python -m sofa_registry_adapters.cli` is the same. {program.help}\n\n"
@@ -271,6 +271,14 @@ def commands_page() -> str:
         f"{sections}".rstrip("\n")
         + "\n"
     )
+
+
+def _commands(group: typing.Any, prefix: str = "") -> typing.Iterator[tuple[str, typing.Any]]:
+    """Every command with its full name; those of a group come behind it."""
+    for name, command in sorted(group.commands.items()):
+        yield prefix + name, command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
 
 
 def _command_section(name: str, command: typing.Any) -> str:

@@ -12,14 +12,30 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import sofa_registry_adapters
 from sofa_registry_adapters.cli import plugins, publishing, reading, watching
+from sofa_registry_adapters.cli.config import commands as configuring
 from sofa_registry_adapters.cli.demo import story
+from sofa_registry_adapters.cli.options import (
+    DONE,
+    INTERRUPTED,
+    TROUBLE,
+    USAGE,
+    Json,
+    JsonLines,
+    Service,
+    Timeout,
+    Url,
+    UsageError,
+    seconds,
+    where,
+    whole,
+)
 from sofa_registry_adapters.cli.screen import note
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
@@ -32,10 +48,6 @@ from sofa_registry_adapters.settings import redacted, unknown
 
 PROGRAM = "sofa-registry"
 TRACEBACK_VARIABLE = "SOFA_REGISTRY_TRACEBACK"
-DONE, TROUBLE, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-UsageError: type[Exception] = cast("type[Exception]", typer.BadParameter.__bases__[0])
-"""What typer raises for a wrong command line; where it comes from depends on typer's version."""
 
 _USAGE = (InvalidArgument, AlreadyPublished, MissingDependency, PluginError)
 _URL = re.compile(r"\w+://[^\s']+")
@@ -61,55 +73,14 @@ app: typer.Typer = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Publish, find and watch services on a registry.",
+    help="Publish, find and watch services on a registry; keep configuration in it.",
 )
-
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="Where the registry is, or its name in sofa-registry.toml. Without it SOFA_REGISTRY_URL, then that file, "
-        "then local://.",
-        metavar="URL",
-        show_default=False,
-    ),
-]
-
-
-def whole(text: str) -> int:
-    """A whole number that the user typed."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number") from None
-
-
-def seconds(text: str) -> float:
-    """A time that the user typed. Whether it is in range, the library says."""
-    try:
-        return float(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a number of seconds") from None
-
-
-Timeout = Annotated[
-    float,
-    typer.Option(help="Seconds that the registry may take to answer.", metavar="SECONDS", parser=seconds),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.", metavar="")]
-JsonLines = Annotated[bool, typer.Option("--json", help="Print one line of JSON for each change.", metavar="")]
-Service = Annotated[str, typer.Argument(help="name, name:version or name:version:group", metavar="SERVICE")]
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's callback
     if wanted:
         print(f"{PROGRAM} {sofa_registry_adapters.__version__}")  # noqa: T201  the answer
         raise typer.Exit
-
-
-def _where(url: str | None, context: typer.Context) -> str | None:
-    """The URL of the command, or the one in front of it."""
-    found: str | None = context.obj if url is None else url
-    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -121,12 +92,15 @@ def root(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version, metavar="")
     ] = False,
 ) -> None:
-    """Publish, find and watch services on a registry."""
+    """Publish, find and watch services on a registry; keep configuration in it."""
     context.obj = url
     if context.invoked_subcommand is None:
         if text := context.get_help():
             print(text)  # noqa: T201  the answer
         raise typer.Exit(USAGE)
+
+
+app.add_typer(configuring.app, name="config")
 
 
 @app.command()
@@ -150,7 +124,7 @@ def list_plugins(*, as_json: Json = False) -> None:
 @app.command()
 def services(context: typer.Context, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False) -> None:
     """The services that have an instance."""
-    reading.services(_where(url, context), timeout, as_json=as_json)
+    reading.services(where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -158,7 +132,7 @@ def lookup(
     context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: Json = False
 ) -> None:
     """The instances of a service now."""
-    reading.lookup(service, _where(url, context), timeout, as_json=as_json)
+    reading.lookup(service, where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -166,7 +140,7 @@ def watch(
     context: typer.Context, service: Service, *, url: Url = None, timeout: Timeout = 5.0, as_json: JsonLines = False
 ) -> None:
     """The instances of a service as they change, until Ctrl-C."""
-    watching.watch(service, _where(url, context), timeout, as_json=as_json)
+    watching.watch(service, where(url, context), timeout, as_json=as_json)
 
 
 @app.command()
@@ -195,7 +169,7 @@ def publish(
 ) -> None:
     """Publish instances; they stay until Ctrl-C or SIGTERM, then they are withdrawn."""
     wish = publishing.Wish(service, addresses or (), port, weight, zone, protocol, metadata or (), disabled)
-    publishing.publish(wish, _where(url, context), timeout)
+    publishing.publish(wish, where(url, context), timeout)
 
 
 @app.command()
@@ -214,7 +188,7 @@ def demo(
     timeout: Timeout = 5.0,
 ) -> None:
     """See it work: real processes publish and watch, one is killed; on local:// or any registry."""
-    raise typer.Exit(story.demo(_where(url, context), timeout, lease))
+    raise typer.Exit(story.demo(where(url, context), timeout, lease))
 
 
 @app.command()
@@ -247,7 +221,7 @@ def doctor(
     from sofa_registry_adapters.cli.doctor import command
     from sofa_registry_adapters.cli.doctor.examination import Wish
 
-    wish = Wish(_where(url, context), probe=probe, timeout=timeout)
+    wish = Wish(where(url, context), probe=probe, timeout=timeout)
     fixing = command.Fixing(fix, yes, record or ())
     raise typer.Exit(command.doctor(wish, service or (), fixing, as_json=as_json))
 

@@ -148,11 +148,11 @@ class ConfigEngine:
 
     async def get(self, key: ConfigKey, timeout: float) -> ConfigItem | None:
         """The value now; the last known good, stale, if the center cannot be reached."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        began = asyncio.get_running_loop().time()
         try:
             if (early := await self._get_without(key, min(timeout, SNAPSHOT_GRACE))) is not None:
                 return early
-            async with self._connected(deadline, f"reading {key}"):
+            async with self._connected(timeout, f"reading {key}", began):
                 found = await self.backend.get(key)
         except Unavailable:
             item = await self._last_known(key)
@@ -193,35 +193,34 @@ class ConfigEngine:
         if looping:
             self._note_loop(key)
         draft = msgspec.structs.replace(draft, author=self._author)
-        async with self._connected(_deadline(timeout), f"publishing {key}"):
+        async with self._connected(timeout, f"publishing {key}"):
             return self._revisions.seen(await self.backend.publish(key, draft, bare))
 
     async def remove(self, key: ConfigKey, expected: str | None, timeout: float) -> bool:
         """Remove the value; whether there was one."""
         bare = None if expected is None else self._revisions.bare(expected)
-        async with self._connected(_deadline(timeout), f"removing {key}"):
+        async with self._connected(timeout, f"removing {key}"):
             return await self.backend.remove(key, bare, self._author)
 
     async def keys(self, group: str, timeout: float) -> Sequence[str]:
         """The keys of the group that have a value."""
-        async with self._connected(_deadline(timeout), f"listing the keys of {group}"):
+        async with self._connected(timeout, f"listing the keys of {group}"):
             return await self.backend.keys(group)
 
     async def history(self, key: ConfigKey, limit: int, timeout: float) -> Sequence[ConfigItem]:
         """The last values, the newest first."""
-        async with self._connected(_deadline(timeout), f"reading the history of {key}"):
+        async with self._connected(timeout, f"reading the history of {key}"):
             return [self._revisions.mark(item) for item in await self.backend.history(key, limit)]
 
     async def rollback(
         self, key: ConfigKey, revision: str | None, expected: str | Absent | None, timeout: float, *, looping: bool
     ) -> str:
         """Publish an earlier value again; without a revision the one before the present value."""
-        deadline = _deadline(timeout)
         if looping:
             self._note_loop(key)
         wanted = None if revision is None else self._revisions.bare(revision)
         demanded = self._revisions.expected(expected)
-        async with self._connected(deadline, f"rolling {key} back"):
+        async with self._connected(timeout, f"rolling {key} back"):
             found = await self.backend.get(key) if revision is None else None
             values = await self.backend.history(key, LOOKED_THROUGH)
             present = found.revision if isinstance(found, ConfigItem) else None
@@ -236,12 +235,13 @@ class ConfigEngine:
             return self._revisions.seen(await self.backend.publish(key, draft, demanded))
 
     @contextlib.asynccontextmanager
-    async def _connected(self, deadline: float, doing: str) -> AsyncIterator[None]:
-        """Once the backend is open, what is done until the deadline. Conflicts get revisions that callers know."""
+    async def _connected(self, timeout: float, doing: str, began: float | None = None) -> AsyncIterator[None]:
+        """What is done once the backend is open, all within ``timeout``. Conflicts get revisions that callers know."""
         loop = asyncio.get_running_loop()
-        await self._lifeline.wait_ready(max(0.001, deadline - loop.time()))
+        deadline = timeout + (loop.time() if began is None else began)
+        await self._lifeline.wait_ready(max(0.001, deadline - loop.time()), timeout)
         try:
-            async with bounded(max(0.0, deadline - loop.time()), doing):
+            async with bounded(max(0.0, deadline - loop.time()), doing, timeout):
                 yield
         except Conflict as error:
             raise self._revisions.conflict(error) from None
@@ -300,10 +300,6 @@ def config_engine(backend: BackendType, target: Target, clock: Clock, events: Ev
         return ConfigEngine(cast("ConfigBackend", whole), backend.schemes[0], target, clock, events)
 
     return engine
-
-
-def _deadline(timeout: float) -> float:
-    return asyncio.get_running_loop().time() + timeout
 
 
 def _author() -> str:

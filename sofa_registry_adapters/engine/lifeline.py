@@ -68,8 +68,11 @@ class Lifeline:
         """Connect and renew no more."""
         await stop_tasks(self._task)
 
-    async def wait_ready(self, timeout: float) -> None:
-        """Until the backend is open. Raises why it cannot be, or `Unavailable` after ``timeout`` seconds."""
+    async def wait_ready(self, timeout: float, of: float = 0.0) -> None:
+        """Until the backend is open. Raises why it cannot be, or `Unavailable` after ``timeout`` seconds.
+
+        ``of``: the time-out that these seconds are the rest of, for the message.
+        """
         try:
             async with asyncio.timeout(timeout):
                 while not self.ready.is_set():
@@ -80,7 +83,7 @@ class Lifeline:
                             await self.ready.wait()
         except TimeoutError:
             cause = self.link.error
-            raise Unavailable(f"{self.name} cannot be reached within {timeout:g} s: {cause}") from cause
+            raise Unavailable(f"{self.name} cannot be reached within {of or timeout:g} s: {cause}") from cause
 
     async def _connect(self) -> None:
         attempts, refused = 0, False

@@ -213,15 +213,18 @@ async def closing(messages: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]
 
 
 @contextlib.asynccontextmanager
-async def bounded(seconds: float, doing: str) -> AsyncIterator[None]:
-    """Raise `DeadlineExceeded`, with what was being done, unless the body ends within ``seconds``."""
+async def bounded(seconds: float, doing: str, of: float = 0.0) -> AsyncIterator[None]:
+    """Raise `DeadlineExceeded`, with what was being done, unless the body ends within ``seconds``.
+
+    ``of``: the time-out that these seconds are the rest of, for the message.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
     except DeadlineExceeded:
         raise
     except TimeoutError:
-        raise DeadlineExceeded(f"no answer within {seconds:g} s while {doing}") from None
+        raise DeadlineExceeded(f"no answer within {of or seconds:g} s while {doing}") from None
 
 
 async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:

@@ -1,0 +1,1 @@
+"""The commands `sofa-registry config …`."""

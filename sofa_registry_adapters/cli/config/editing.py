@@ -1,0 +1,73 @@
+"""The command `edit`: the value in an editor, published only over what was opened."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+import typer
+
+from sofa_registry_adapters.cli.config.values import Place, read_file, say_revision, text_or_bytes, type_of
+from sofa_registry_adapters.cli.screen import note
+from sofa_registry_adapters.errors import InvalidArgument, RegistryError
+from sofa_registry_adapters.model.config import ABSENT
+
+FALLBACK = "vi"
+
+
+def edit(at: Place, content_type: str | None) -> None:
+    """Edit, and publish if the value is still the one that was opened. What was written is never lost."""
+    item = at.center.get(at.key, timeout=at.timeout)
+    if item is not None and not isinstance(item.content, str):
+        raise InvalidArgument(f"{at.key} has bytes that are no text: use get --output and set --file")
+    if item is not None and item.stale:
+        raise InvalidArgument("the config center cannot be reached: the last known good value is not to be edited")
+    before = "" if item is None else str(item.content)
+    folder = Path(tempfile.mkdtemp(prefix="sofa-registry-"))
+    path = folder / f"value{Path(at.key.key).suffix if Path(at.key.key).suffix.isascii() else ''}"
+    path.touch(mode=0o600)
+    path.write_text(before, encoding="utf-8", newline="")
+    _run_editor(path)
+    after = text_or_bytes(read_file(path))
+    if after == before:
+        _forget(path)
+        note(f"{at.key} was left as it is")
+        return
+    try:
+        kind = content_type if content_type is not None else (item.content_type or None if item else None)
+        revision = at.center.publish(
+            at.key,
+            after,
+            content_type=type_of(at.key, kind, after),
+            expected_revision=ABSENT if item is None else item.revision,
+            timeout=at.timeout,
+        )
+    except RegistryError:
+        note(f"nothing was published; what you wrote is in {path}")
+        raise
+    _forget(path)
+    say_revision(revision)
+
+
+def _run_editor(path: Path) -> None:
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or FALLBACK
+    try:
+        code = subprocess.run([*shlex.split(command), str(path)], check=False).returncode  # noqa: S603  the user's own editor
+    except (OSError, ValueError) as error:
+        _forget(path)
+        raise InvalidArgument(f"the editor {command!r} cannot be run ({error}): set EDITOR") from None
+    if code:
+        note(f"the editor ended with {code}: nothing was published; what you wrote is in {path}")
+        raise typer.Exit(1)
+
+
+def _forget(path: Path) -> None:
+    """Remove the file; what an editor left beside it stays."""
+    path.unlink(missing_ok=True)
+    try:
+        path.parent.rmdir()
+    except OSError:
+        note(f"your editor left something in {path.parent}")
