@@ -332,13 +332,17 @@ def _bounds(backend: BackendType) -> dict[str, str]:
         "killed publisher gone within": f"{killed:g} s" if can.lease else "never by itself",
         "hung publisher gone within": f"{hung:g} s" if can.lease else "never by itself",
         "lost record noticed within": f"{can.detects_loss_within:g} s",
-        "withdrawal marked for": f"{_default(options, 'leaving')} s" if can.announces_withdrawal else "not at all",
+        "withdrawal marked for": f"{_marked(can, options):g} s" if can.announces_withdrawal else "not at all",
         "hold": f"{_default(options, 'protection_hold')} s",
         "a change is visible within": f"{can.visible_within:g} s" if can.visible_within else "at once",
         "consumers are told": "of each change" if can.push else f"each {_default(options, 'poll')} s",
         "outlives a restart of the server": "yes" if can.persistent else "no",
         "largest record": f"{can.max_value_bytes:,} bytes".replace(",", " "),
     }
+
+
+def _marked(can: Capabilities, options: dict[str, Option]) -> float:
+    return max(float(str(options["leaving"].default)), can.visible_within)
 
 
 def _default(options: dict[str, Option], name: str) -> str:

@@ -91,7 +91,7 @@ class Face(ABC, Generic[E]):
     @property
     def capabilities(self) -> Capabilities:
         """What the product can do."""
-        return self._backend.capabilities
+        return self._backend.capabilities_at(self._target)
 
     @property
     def events(self) -> Events:

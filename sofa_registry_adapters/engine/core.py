@@ -52,11 +52,12 @@ class Times(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, target: Target, capabilities: Capabilities) -> Times:
-        """From the options of a target. Where consumers poll, a mark stays for longer than a poll, so that each sees it."""
+        """From the options of a target. A mark stays until each consumer, those that poll included, has surely seen it."""
         given = cls(*(target.number(name) for name in cls.__struct_fields__))
-        if capabilities.push or not given.leaving:
+        if not given.leaving:
             return given
-        seen = min(given.poll + max(given.poll / 10, READING), LONGEST_MARK)
+        polled = 0.0 if capabilities.push else given.poll + max(given.poll / 10, READING)
+        seen = min(polled + capabilities.visible_within, LONGEST_MARK)
         return msgspec.structs.replace(given, leaving=max(given.leaving, seen))
 
 

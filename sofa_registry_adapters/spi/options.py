@@ -87,7 +87,8 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     needs none, the engine makes one of it. ``defaults`` overrides the
     defaults of options that all backends share. ``grammar`` is the URL's form, ``considerations`` the
     product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS;
-    files for it are named by the options ``ca``, ``cert`` and ``key``.
+    files for it are named by the options ``ca``, ``cert`` and ``key``. ``tuned`` says what the product can do at a target
+    whose options tell how its servers are set up; without it that is ``capabilities``, as with the options at their defaults.
     """
 
     schemes: tuple[str, ...]
@@ -106,6 +107,11 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     needs_host: bool = True
     check: Callable[[Target], None] | None = None
     tls: tuple[str, ...] = ()
+    tuned: Callable[[Target], Capabilities] | None = None
+
+    def capabilities_at(self, target: Target) -> Capabilities:
+        """What the product can do there."""
+        return self.capabilities if self.tuned is None else self.tuned(target)
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

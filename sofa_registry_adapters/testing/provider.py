@@ -48,7 +48,13 @@ class Plan(msgspec.Struct, frozen=True):
     def ids(self) -> set[str]:
         """What a fresh Registry finds."""
         with self.registry() as registry:
+            settled(registry)
             return {one.instance_id for one in registry.lookup(self.service)}
+
+
+def settled(registry: Registry | AsyncRegistry) -> None:
+    """Return when reads show what was written until now, where the product says that this takes a while."""
+    time.sleep(registry.capabilities.visible_within)
 
 
 def say(*words: object) -> None:
@@ -177,6 +183,7 @@ def fork(plan: Plan) -> None:
     say("child ended", os.waitstatus_to_exitcode(status))
     time.sleep(AFTER_FORK)
     registration.update(weight=7)
+    settled(registry)
     weights = {one.instance_id: one.weight for one in registry.lookup(plan.service)}
     say("parent kept" if not witness.removed and weights.get(plan.address) == 7 else "parent lost")
     consumer.close()

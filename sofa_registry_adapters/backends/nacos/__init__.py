@@ -14,32 +14,40 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import msgspec
+
 from sofa_registry_adapters.backends.grpc_loading import load_grpc
 from sofa_registry_adapters.errors import InvalidURL
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+
+PUSH_DELAY = 0.5
+"""Seconds for which a server collects changes of a service before it tells anybody, unless it is set up otherwise."""
+PUSH_SPREAD = 0.3
+"""Seconds that this may take in addition: it looks ten times a second whether there is something to tell."""
 
 CAPABILITIES = Capabilities(
     liveness="session",
     notices_death_at_once=True,
     notices_death_within=1.0,
-    notices_silence_within=26.0,
+    notices_silence_within=30.0,
     detects_loss_within=2.0,
-    visible_within=0.8,
+    visible_within=PUSH_DELAY + PUSH_SPREAD,
     max_value_bytes=1024,
     survives_fork=False,
 )
 
 CONSIDERATIONS = """\
 Nacos tells of a change half a second after it was made, and until then every read shows what was before, one's own included: with
-nacos.naming.push.pushTaskDelay=50 in the server's application.properties it is a tenth of a second. For the same reason a withdrawn instance
-stays marked for 0.8 s: set the option leaving to 0.2 with such a server. Lists come whole: a change among ten thousand instances costs the network
+nacos.naming.push.pushTaskDelay=50 in the server's application.properties it is a tenth of a second; tell that with push_delay=50ms. A withdrawn
+instance stays marked until all have been told, 0.8 s by default. Lists come whole: a change among ten thousand instances costs the network
 all ten thousand. The metadata of an instance has at most 1 024 characters, some 60 of which this library needs. What one process publishes under
 one service has at most 10 MB. Instances are ephemeral and live as long as their connection: those of a killed process vanish at once, those of one that hangs
-after 21 to 26 s. An instance that is disabled or leaving is written with the weight 0 and unhealthy, since Nacos lists no disabled ones; unhealthy ones of
+after 20 to 30 s, but Nacos 2.2
+keeps them until TCP gives up. An instance that is disabled or leaving is written with the weight 0 and unhealthy, since Nacos lists no disabled ones; unhealthy ones of
 other clients are read as disabled. The zone is Nacos' cluster, a weight of 100 is Nacos' 1.0. Several publishers of one id are all listed: consumers of
 this library take the one that started last, others see both; the older one notices it within some seconds, with many or large services later. A namespace is named by its id
 and need not exist: the console shows it once it was created. Services of other clients are found if their name has at most two colons. A user needs
-read and write permission for the namespace; whoever only looks up needs to read. A process that was forked opens its own."""
+read and write permission for the namespace; whoever only looks up needs to read."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GROUP = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
@@ -57,6 +65,11 @@ def namespace(target: Target) -> str:
             "(the console shows the id beside the name)"
         )
     return found
+
+
+def capabilities(target: Target) -> Capabilities:
+    """What the servers can do, whose push delay the options tell."""
+    return msgspec.structs.replace(CAPABILITIES, visible_within=target.number("push_delay") + PUSH_SPREAD)
 
 
 def _check(target: Target) -> None:
@@ -85,13 +98,20 @@ BACKEND = BackendType(
     capabilities=CAPABILITIES,
     load=_load,
     store=False,
-    defaults={"leaving": 0.8},
     options=(
         Option(
             name="group",
             kind="text",
             default="DEFAULT_GROUP",
             meaning="the Nacos group that all services of this Registry are in",
+        ),
+        Option(
+            name="push_delay",
+            kind="seconds",
+            default=PUSH_DELAY,
+            least=0,
+            most=60,
+            meaning="what the servers have as nacos.naming.push.pushTaskDelay",
         ),
         Option(
             name="context",
@@ -127,4 +147,5 @@ BACKEND = BackendType(
     default_port=8848,
     check=_check,
     tls=("nacoss",),
+    tuned=capabilities,
 )

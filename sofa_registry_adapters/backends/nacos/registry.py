@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
-from sofa_registry_adapters.backends.nacos import CAPABILITIES, namespace, wire
+from sofa_registry_adapters.backends.nacos import capabilities, namespace, wire
 from sofa_registry_adapters.backends.nacos.connection import Connection
 from sofa_registry_adapters.backends.nacos.instances import listed
 from sofa_registry_adapters.backends.nacos.listing import Listing, ServiceInfo, newest
@@ -43,7 +43,8 @@ class NacosRegistry(RegistryBackend):
         self._subscriptions = Subscriptions(namespace(target), target.text("group"))
         pushed = {"NotifySubscriberRequest": self._subscriptions.pushed}
         self._transport = Transport(target, clock, "naming", pushed)
-        self._rivals = Rivals(clock)
+        self._capabilities = capabilities(target)
+        self._rivals = Rivals(clock, self._capabilities.visible_within)
         self._on: Connection | None = None
         self._slots: dict[ServiceKey, Slot] = {}
         self._missing: set[ServiceKey] = set()
@@ -53,7 +54,7 @@ class NacosRegistry(RegistryBackend):
 
     @property
     def capabilities(self) -> Capabilities:
-        return CAPABILITIES
+        return self._capabilities
 
     @property
     def lease(self) -> float:

@@ -14,17 +14,16 @@ from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.spi.clock import Clock
 
-FIRST = 0.7
-"""Seconds after which what was announced shows in the server's lists."""
 PACE = 25.0
 """Entries that are read in a second, on average."""
 
 
 class Rivals:
-    """When to look at which service, and what was seen."""
+    """When to look at which service, and what was seen. What is announced shows in lists ``visible_within`` seconds later."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, visible_within: float) -> None:
         self._clock = clock
+        self._visible_within = visible_within
         self._due: dict[ServiceKey, float] = {}
         self._free_at = 0.0
         self._known: set[ServiceKey] = set()
@@ -35,7 +34,7 @@ class Rivals:
 
     def announced(self, service: ServiceKey) -> None:
         """There is something of ours, or something else than before."""
-        self._due[service] = self._clock.monotonic() + FIRST
+        self._due[service] = self._clock.monotonic() + self._visible_within
 
     def withdrawn(self, services: Iterable[ServiceKey]) -> None:
         """There is nothing of ours to look after."""

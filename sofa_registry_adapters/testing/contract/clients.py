@@ -24,6 +24,7 @@ from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange, ServiceView
 from sofa_registry_adapters.registry import AsyncRegistry, Registry
+from sofa_registry_adapters.testing.provider import settled
 
 FaceName = Literal["blocking", "async"]
 C = TypeVar("C")
@@ -284,7 +285,8 @@ class Client(Driver):
         return Published(self, self.do(lambda: verb(service, address, **fields)))
 
     def lookup(self, service: str | ServiceKey, timeout: float = 5.0) -> ServiceView:
-        """See `Registry.lookup`."""
+        """See `Registry.lookup`; what was written before is visible."""
+        settled(self.registry)
         view: ServiceView = self.do(lambda: self.registry.lookup(service, timeout=timeout))
         return view
 
@@ -293,7 +295,8 @@ class Client(Driver):
         return {one.instance_id for one in self.lookup(service)}
 
     def services(self) -> Sequence[ServiceKey]:
-        """See `Registry.services`."""
+        """See `Registry.services`; what was written before is visible."""
+        settled(self.registry)
         found: Sequence[ServiceKey] = self.do(self.registry.services)
         return found
 

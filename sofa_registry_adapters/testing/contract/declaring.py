@@ -63,12 +63,18 @@ def _instance(**fields: object) -> Instance:
     return msgspec.structs.replace(made, **{"started": int(time.time() * 1000), "owner": "first", **fields})
 
 
+async def _settled(backend: RegistryBackend) -> None:
+    """Return when reads show what was written until now."""
+    await asyncio.sleep(backend.capabilities.visible_within)
+
+
 async def _announce(backend: RegistryBackend, instance: Instance) -> object:
     refused = await backend.announce(Wanted({ECHO: (instance,)}), (ECHO,))
     return refused.get(ECHO)
 
 
 async def _states(backend: RegistryBackend) -> list[str]:
+    await _settled(backend)
     found = await backend.lookup(ECHO)
     return [one.state for one in found.instances] if found is not None else []
 
@@ -91,6 +97,7 @@ async def _push(one: RegistryBackend, other: RegistryBackend) -> bool:
 async def _list_services(one: RegistryBackend, other: RegistryBackend) -> bool:
     assert await _announce(one, _instance()) is None
     try:
+        await _settled(other)
         return list(await other.services()) == [ECHO]
     except Unsupported:
         return False
@@ -107,6 +114,7 @@ async def _compare_and_set(one: RegistryBackend, other: RegistryBackend) -> bool
     assert await _announce(one, _instance()) is None
     await asyncio.sleep(0.005)  # what was started in the same millisecond is not newer
     answer = await _announce(other, _instance(owner="second"))
+    await _settled(other)
     found = await other.lookup(ECHO)
     holders = [instance.owner for instance in found.instances] if found is not None else []
     assert len(holders) == 1, f"one id has the holders {holders}"

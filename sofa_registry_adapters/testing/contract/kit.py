@@ -24,7 +24,7 @@ from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.breaking import Faults
 from sofa_registry_adapters.testing.contract.clients import Application, Client, FaceName, Recorder
 from sofa_registry_adapters.testing.faults import PythonProcess, eventually, python_process
-from sofa_registry_adapters.testing.provider import Plan
+from sofa_registry_adapters.testing.provider import Plan, settled
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Registries:
     def __init__(self, url: str, options: Mapping[str, Value], lease_option: str, lease: float) -> None:
         self.url = url
         backend = Plugins().backend(scheme_of(url))
-        self.capabilities: Capabilities = backend.capabilities
+        self.capabilities: Capabilities = backend.capabilities_at(parse_target(url, backend, options))
         table = table_of(backend)
         self._options: dict[str, Value] = {
             "snapshot": "off",
@@ -61,7 +61,8 @@ class Registries:
             self._options[lease_option] = lease
             self.lease: float = lease
         else:
-            self.lease = float(table["call_timeout"].default or 0.0)
+            # Three of them outlast what the product grants to those who are silent.
+            self.lease = max(float(table["call_timeout"].default or 0.0), self.capabilities.notices_silence_within / 3)
         self._closing = contextlib.ExitStack()
 
     @property
@@ -72,7 +73,7 @@ class Registries:
     @property
     def told_within(self) -> float:
         """Seconds until a change is seen by another client while nothing is broken."""
-        return STEP if self.capabilities.push else STEP + 2.0
+        return (STEP if self.capabilities.push else STEP + 2.0) + self.capabilities.visible_within
 
     @property
     def dead_within(self) -> float:
@@ -83,12 +84,13 @@ class Registries:
     @property
     def silent_within(self) -> float:
         """Seconds until the records of a publisher that is stopped, or cut off, are gone."""
-        return self.lease * 1.15 + self.capabilities.notices_death_within + 1.0
+        can = self.capabilities
+        return (can.notices_silence_within or self.lease * 1.15 + can.notices_death_within) + 1.0
 
     @property
     def back_within(self) -> float:
         """Seconds until a record that was lost is there again."""
-        return self.capabilities.detects_loss_within + 1.0
+        return self.capabilities.detects_loss_within + self.capabilities.visible_within + 1.0
 
     def open(self, face: FaceName = "blocking", **options: Value) -> Client:
         """A new Registry of this face, ready for use."""
@@ -157,6 +159,7 @@ def able(faults: Faults | None, *abilities: str) -> Faults:
 
 def seen(registry: Registry | Client, service: ServiceKey = ECHO, timeout: float = STEP) -> dict[str, object]:
     """What `lookup` finds, by id: the metadata entry ``who``."""
+    settled(registry)
     view = registry.lookup(service, timeout=timeout)
     return {one.instance_id: one.metadata.get("who", "") for one in view}
 

@@ -119,7 +119,7 @@ class OutageContract:
             eventually(lambda: scene.recorder.stale, registries.lease + STEP, "the view is stale")
             assert scene.consumer.lookup(ECHO).age > 0
             with takes(0.1, "lookup of what is watched"):
-                assert set(seen(scene.consumer)) == set(MANY)
+                assert {one.instance_id for one in scene.consumer.lookup(ECHO)} == set(MANY)
         finally:
             broken.resume()
         scene.recovers(self.recovery_seconds + registries.lease + SLACK)

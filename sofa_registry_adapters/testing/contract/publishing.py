@@ -134,7 +134,7 @@ class PublishingContract:
             withdrawing.join(10.0)
 
     def test_06_withdrawal_is_known_at_once(self, registries: Registries, face: FaceName) -> None:
-        """Consumers know of the withdrawal of a sole provider within 200 ms."""
+        """Consumers know of the withdrawal of a sole provider within 200 ms, or when a write is visible."""
         if not registries.capabilities.push:
             not_applicable("the registry declares push=False")
         publisher, consumer, taken = registries.open(face), registries.open(face), []
@@ -147,7 +147,8 @@ class PublishingContract:
             published.unpublish()
             eventually(lambda: not recorder.ids, STEP, "the consumer sees the withdrawal")
             taken.append(recorder.times[-1] - began)
-        assert sorted(taken)[2] <= WITHDRAWN_WITHIN, f"the median of {taken}"
+        bound = WITHDRAWN_WITHIN + registries.capabilities.visible_within
+        assert sorted(taken)[2] <= bound, f"the median of {taken}"
 
     def test_07_publish_again(self, registries: Registries, face: FaceName) -> None:
         """What was withdrawn can be published again with the same id, as often as one likes."""
