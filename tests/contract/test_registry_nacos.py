@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -24,7 +25,7 @@ class NacosFaults(ServiceFaults):
 
 class NacosContract(RegistryContract):
     lease_option = ""
-    registry_options = {"push_delay": PUSH_DELAY}
+    registry_options: ClassVar = {"push_delay": PUSH_DELAY}
 
     @pytest.fixture
     def server(self) -> Service:

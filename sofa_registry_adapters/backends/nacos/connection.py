@@ -2,13 +2,17 @@
 
 Everything that a client registers or subscribes to belongs to its connection: the server forgets it when the stream ends. So the
 end of the stream, for whatever reason, is the end of the connection; nothing here connects again.
+
+A TCP connection of grpc lives as long as any object of a call that was made on it, and so does what we registered. Such an object stays in the
+frames of whatever exception passed through it; exceptions are kept, by applications for hours. Therefore calls are made in tasks of their own,
+which raise nothing, and errors are made outside of ``except``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -102,23 +106,35 @@ class Connection:
         """Ask, and return the JSON of the answer. Raises `Unavailable`; the caller bounds it."""
         if self.gone.is_set():
             raise self.why
-        payload = wire.encode(kind, body, headers, self._server.client_ip)
-        try:
-            return wire.decode(await self._unary(payload))[1]
-        except grpc.aio.AioRpcError as error:
-            raise explained(error, self._server.where) from None
-        except asyncio.CancelledError:
-            # A channel that is closed cancels its calls, and so the task that waits for one.
-            task = asyncio.current_task()
-            if self.gone.is_set() and task is not None and not task.cancelling():
-                raise self.why from None
-            raise
+        answer = await self._apart(self._unary, wire.encode(kind, body, headers, self._server.client_ip))
+        return wire.decode(answer)[1]
 
     async def _say(self, kind: str, body: bytes) -> None:
+        await self._apart(self._stream.write, wire.encode(kind, body, {}, self._server.client_ip))
+
+    async def _apart(self, method: Callable[[bytes], Awaitable[Any]], payload: bytes) -> Any:
+        """The result of a call, or its error, in which nothing is left of it."""
+        task = asyncio.create_task(self._outcome(method, payload))
+        del method
         try:
-            await self._stream.write(wire.encode(kind, body, {}, self._server.client_ip))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            raise explained(error, self._server.where) from None
+            await asyncio.wait((task,))
+        finally:
+            task.cancel()
+        outcome = task.result()
+        if isinstance(outcome, RegistryError):
+            raise outcome
+        return outcome
+
+    async def _outcome(self, method: Callable[[bytes], Awaitable[Any]], payload: bytes) -> Any:
+        try:
+            return await method(payload)
+        except grpc.aio.AioRpcError as error:
+            return explained(error, self._server.where)
+        except asyncio.InvalidStateError:
+            return Unavailable(f"{self._server.where}: the connection is over")
+        except asyncio.CancelledError:
+            # A channel that is closed cancels its calls, and so whoever waits for one.
+            return self.why
 
     async def _read(self) -> None:
         """Do what the server asks for, until the stream ends."""
@@ -168,6 +184,7 @@ class Connection:
                 await self._channel.close()
         if self._reader is not None:
             await asyncio.wait((self._reader,), timeout=GOODBYE)
+        self._stream = self._unary = self._channel = self._reader = None
 
 
 class _Checked(wire.Answer):

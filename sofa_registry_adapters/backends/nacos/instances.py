@@ -49,6 +49,7 @@ _KNOWN = frozenset(
         SERVICE,
         "sofa.started",
         "sofa.state",
+        "sofa.updated",
         "sofa.weight",
         "sofa.zone",
     )
@@ -69,25 +70,31 @@ class Host(msgspec.Struct, rename="camel", gc=False):
 
 
 class Listed(msgspec.Struct, frozen=True, gc=False):
-    """What an entry of a list says. ``instance`` is None where it cannot be read, for ``reason``."""
+    """What an entry of a list says. ``instance`` is None where it cannot be read, for ``reason``.
+
+    ``service`` is there where the service's name does not tell the key, ``updated`` once its publisher changed it.
+    """
 
     instance_id: str
     instance: Instance | None
     reason: str = ""
     service: str = ""
+    updated: int = 0
 
     @property
-    def rank(self) -> tuple[int, str]:
-        """Of several entries with one id the one with the highest counts: the publisher that started last."""
-        return (self.instance.started, self.instance.owner) if self.instance is not None else (-1, "")
+    def rank(self) -> tuple[int, str, int]:
+        """Of several entries with one id the one with the highest counts: of the publisher that started last what it wrote last."""
+        if self.instance is None:
+            return -1, "", 0
+        return self.instance.started, self.instance.owner, self.updated
 
 
 _decode_host = msgspec.json.Decoder(Host).decode
 _decode_extra = msgspec.json.Decoder(dict[str, object]).decode
 
 
-def host_of(instance: Instance, service: str = "") -> Host:
-    """The instance as Nacos has it; ``service`` where the name does not tell it. Raises `ValueTooLarge`."""
+def host_of(instance: Instance, service: str = "", updated: int = 0) -> Host:
+    """The instance as Nacos has it; ``service`` and ``updated`` as in `Listed`. Raises `ValueTooLarge`."""
     silent = not instance.enabled or instance.state != "up"
     told: dict[str, str] = {
         "sofa.id": instance.instance_id if instance.instance_id != instance.address else "",
@@ -96,6 +103,7 @@ def host_of(instance: Instance, service: str = "") -> Host:
         SERVICE: service,
         "sofa.started": str(instance.started or ""),
         "sofa.state": instance.state if instance.state != "up" else "",
+        "sofa.updated": str(updated or ""),
         "sofa.enabled": "" if instance.enabled else "false",
         "sofa.weight": str(instance.weight) if silent else "",
         **_told_extra(instance.extra),
@@ -143,7 +151,7 @@ def listed(raw: bytes | memoryview | msgspec.Raw) -> Listed:
     service = metadata.get(SERVICE) or ""
     name = metadata.get("sofa.id") or join_address(host.ip, host.port)
     try:
-        return Listed(name, _instance(host, name), service=service)
+        return Listed(name, _instance(host, name), service=service, updated=int(metadata.get("sofa.updated") or 0))
     except (RegistryError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         return Listed(name, None, str(error), service)
 

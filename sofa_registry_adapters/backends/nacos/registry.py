@@ -44,10 +44,11 @@ class NacosRegistry(RegistryBackend):
         pushed = {"NotifySubscriberRequest": self._subscriptions.pushed}
         self._transport = Transport(target, clock, "naming", pushed)
         self._capabilities = capabilities(target)
+        self._clock = clock
         self._rivals = Rivals(clock, self._capabilities.visible_within)
         self._on: Connection | None = None
         self._slots: dict[ServiceKey, Slot] = {}
-        self._missing: set[ServiceKey] = set()
+        self._missing: dict[ServiceKey, frozenset[str]] = {}
         # One writer at a time: the later of two requests for one slot has to be the later one at the server, too.
         self._writing = asyncio.Lock()
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -77,9 +78,8 @@ class NacosRegistry(RegistryBackend):
         if connection is self._on:
             return
         self._on = connection
-        self._missing.update(self._slots)
+        self._missing |= {service: frozenset(slot.entries) for service, slot in self._slots.items()}
         self._rivals.withdrawn(self._slots)
-        self._slots.clear()
 
     # Publishing.
 
@@ -97,14 +97,16 @@ class NacosRegistry(RegistryBackend):
     async def _bring_in_line(
         self, on: Connection, service: ServiceKey, wanted: Sequence[Instance], refused: list[RegistryError]
     ) -> None:
-        slot = self._slots.get(service) or Slot(service)
+        slot = self._slots.get(service) or Slot(service, self._clock)
         async with self._places:
             try:
                 conflicts = await self._conflicts(on, slot, wanted)
                 prepared = await slot.prepare(wanted, conflicts)
                 refused += [*prepared.refused, *conflicts.values()]
-                if not slot.holds(prepared):
+                if not slot.holds(prepared, on):
                     await self._register(on, slot, prepared)
+                if not prepared.entries:
+                    self._slots.pop(service, None)
             except (Unavailable, Closed):
                 raise
             except RegistryError as error:
@@ -126,9 +128,8 @@ class NacosRegistry(RegistryBackend):
             # It is the slot that goes, whichever instance is named.
             body = self._about(slot.name, type="deregisterInstance", instance=slot.any())
             await self._transport.ask("InstanceRequest", body, wire.Answer, on=on)
-            self._slots.pop(slot.service, None)
             self._rivals.withdrawn((slot.service,))
-        slot.entries = prepared.entries
+        slot.on, slot.entries = on, prepared.entries
 
     # Staying alive.
 
@@ -140,8 +141,8 @@ class NacosRegistry(RegistryBackend):
                 await self._transport.probe(connection)
             else:
                 await self._look(connection, self._slots[service])
-        missing, self._missing = self._missing, set()
-        return dict.fromkeys(missing, frozenset[str]())
+        missing, self._missing = self._missing, {}
+        return missing
 
     async def _look(self, on: Connection, slot: Slot) -> None:
         """Instead of a mere probe: whether somebody newer has an id of ours."""
@@ -154,8 +155,8 @@ class NacosRegistry(RegistryBackend):
             info = ServiceInfo()
         self._rivals.looked(slot.service, len(info.hosts))
         ours = [entry.instance for entry in slot.entries.values()]
-        if self._rivals.conflicts(slot.service, ours, newest(info.hosts)):
-            self._missing.add(slot.service)
+        if conflicts := self._rivals.conflicts(slot.service, ours, newest(info.hosts)):
+            self._missing[slot.service] = frozenset(conflicts)
 
     # Reading.
 

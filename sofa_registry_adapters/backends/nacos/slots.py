@@ -1,4 +1,4 @@
-"""What was registered through a connection: one slot for each service, with all of its instances.
+"""What is registered: one slot for each service, with all of its instances.
 
 A connection has one place for each service at the server: registering again replaces all that is in it. So everything is always registered together
 and as a batch, even a single instance, and the last one leaves by giving the slot up.
@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from sofa_registry_adapters.backends.nacos.connection import Connection
 from sofa_registry_adapters.backends.nacos.instances import host_of
 from sofa_registry_adapters.backends.nacos.names import is_shortened, service_name
 from sofa_registry_adapters.errors import RegistryError, ValueTooLarge
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.spi.clock import Clock
 
 CHUNK = 500
 """Instances that are encoded in one turn of the event loop."""
@@ -33,10 +35,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Slot:
-    """The instances of one service as the server has them from us, by id."""
+    """The instances of one service as they were last registered, by id, and the connection that this was done through.
 
-    def __init__(self, service: ServiceKey) -> None:
+    Where a connection ended without the server's knowledge its instances stay listed beside those of the next one. So an instance that was changed
+    says when, and readers take the newest.
+    """
+
+    def __init__(self, service: ServiceKey, clock: Clock) -> None:
         self.service = service
+        self.on: Connection | None = None
+        self._clock = clock
         self.name: str = service_name(service)
         self.told: str = str(service) if is_shortened(service) else ""
         self.entries: dict[str, Entry] = {}
@@ -52,7 +60,7 @@ class Slot:
                 continue
             entry = self.entries.get(name)
             if entry is None or entry.instance is not instance:
-                entry = self._entry(instance, prepared) or entry
+                entry = self._entry(instance, entry, prepared) or entry
             if entry is None:
                 continue
             size += len(memoryview(entry.host)) + 1
@@ -62,9 +70,10 @@ class Slot:
             prepared.entries[name] = entry
         return prepared
 
-    def _entry(self, instance: Instance, prepared: Prepared) -> Entry | None:
+    def _entry(self, instance: Instance, before: Entry | None, prepared: Prepared) -> Entry | None:
+        updated = 0 if before is None or before.instance == instance else self._clock.wall_ms()
         try:
-            return Entry(instance, msgspec.Raw(_encode(host_of(instance, self.told))))
+            return Entry(instance, msgspec.Raw(_encode(host_of(instance, self.told, updated))))
         except RegistryError as error:
             prepared.refused.append(error.about(frozenset((instance.instance_id,))))
             # What stands of it stays: a refused update takes nothing away.
@@ -76,12 +85,18 @@ class Slot:
             "request: publish some of them from another Registry"
         ).about(frozenset((name,)))
 
+    def is_on(self, connection: Connection) -> bool:
+        """Whether the server has anything of it through this connection."""
+        return self.on is connection and bool(self.entries)
+
     def any(self) -> msgspec.Raw:
         """One of the entries; there is one."""
         return next(iter(self.entries.values())).host
 
-    def holds(self, prepared: Prepared) -> bool:
-        """Whether the server has this from us already."""
+    def holds(self, prepared: Prepared, connection: Connection) -> bool:
+        """Whether the server has just this through the connection."""
+        if not self.is_on(connection):
+            return not prepared.entries
         entries = prepared.entries
         return self.entries.keys() == entries.keys() and all(
             entry is self.entries[name] or entry.host == self.entries[name].host for name, entry in entries.items()

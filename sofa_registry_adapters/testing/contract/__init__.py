@@ -120,8 +120,12 @@ class RegistryContract(
     DeclaringContract,
     Contract,
 ):
-    """See `Contract`. ``lease_option`` is the option that sets the lease, ``lease_seconds`` the one that the tests use and outlive."""
+    """See `Contract`. ``lease_option`` is the option that sets the lease, ``lease_seconds`` the one that the tests use and outlive.
 
+    ``silent_stay``: why this version of the product keeps the records of a publisher that hangs, if it does.
+    """
+
+    silent_stay: ClassVar[str] = ""
     lease_option: ClassVar[str] = "lease"
     lease_seconds: ClassVar[float] = 2.0
 
@@ -131,6 +135,7 @@ class RegistryContract(
         assert self.lease_option in table_of(Plugins().backend(scheme_of(registry_url))) or not self.lease_option
         options = {**self.registry_options, "namespace": namespace}
         made = Registries(registry_url, options, self.lease_option, self.lease_seconds)
+        made.silent_stay = self.silent_stay
         yield made
         made.close()
 

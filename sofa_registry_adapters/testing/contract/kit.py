@@ -55,6 +55,8 @@ class Registries:
             "leaving": LEAVING,
             **options,
         }
+        self.silent_stay = ""
+        """Why this version of the product keeps the records of a publisher that hangs, if it does."""
         self.poll: float = 0.0 if self.capabilities.push else parse_target(url, backend, options).number("poll")
         """Seconds between two reads of a consumer, where the registry does not push."""
         if lease_option in table:
@@ -147,6 +149,12 @@ def needs_takeover(registries: Registries) -> None:
         not_applicable("the registry declares compare_and_set=False: an id stays with its holder until that one goes")
 
 
+def needs_an_end_for_the_silent(registries: Registries) -> None:
+    """Skip the test where the records of a publisher that hangs stay."""
+    if registries.silent_stay:
+        not_applicable(registries.silent_stay)
+
+
 def able(faults: Faults | None, *abilities: str) -> Faults:
     """The faults, if they have these abilities; otherwise the test is skipped with that reason."""
     if faults is None:
@@ -159,7 +167,7 @@ def able(faults: Faults | None, *abilities: str) -> Faults:
 
 def seen(registry: Registry | Client, service: ServiceKey = ECHO, timeout: float = STEP) -> dict[str, object]:
     """What `lookup` finds, by id: the metadata entry ``who``."""
-    settled(registry)
+    settled(registry.registry if isinstance(registry, Client) else registry)
     view = registry.lookup(service, timeout=timeout)
     return {one.instance_id: one.metadata.get("who", "") for one in view}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import ClassVar
 
 import pytest
 
@@ -16,7 +15,6 @@ from sofa_registry_adapters.model.events import (
     RegistrationLost,
 )
 from sofa_registry_adapters.model.instance import Instance
-from sofa_registry_adapters.testing.applicability import not_applicable
 from sofa_registry_adapters.testing.contract.breaking import Faults
 from sofa_registry_adapters.testing.contract.clients import Client
 from sofa_registry_adapters.testing.contract.kit import (
@@ -25,6 +23,7 @@ from sofa_registry_adapters.testing.contract.kit import (
     STEP,
     Registries,
     able,
+    needs_an_end_for_the_silent,
     needs_processes,
     needs_takeover,
     seen,
@@ -40,9 +39,7 @@ WAKE = 1.0
 
 
 class LivingContract:
-    """``silent_stay``: why this version of the product keeps the records of a publisher that hangs, if it does."""
-
-    silent_stay: ClassVar[str] = ""
+    """See the module."""
 
     def test_40_the_killed_vanish(self, registries: Registries) -> None:
         """A killed publisher's instance vanishes within its lease and the declared bound; the others stay."""
@@ -90,7 +87,7 @@ class LivingContract:
     def test_43_the_frozen_come_back(self, registries: Registries) -> None:
         """A publisher that was stopped for two leases is published again within a second of going on."""
         needs_processes(registries)
-        self._needs_an_end_for_the_silent()
+        needs_an_end_for_the_silent(registries)
         reader = registries.blocking()
         child = registries.child("stay", MINE)
         child.expect("live", START)
@@ -102,7 +99,7 @@ class LivingContract:
     def test_44_the_thawed_do_not_rob(self, registries: Registries) -> None:
         """A stopped publisher whose replacement has its id is in conflict when it goes on, and takes nothing back."""
         needs_processes(registries)
-        self._needs_an_end_for_the_silent()
+        needs_an_end_for_the_silent(registries)
         replacement, (reader, recorder) = registries.blocking(), registries.recorder()
         child = registries.child("stay", MINE, who="old")
         child.expect("live", START)
@@ -119,10 +116,6 @@ class LivingContract:
         child.expect("state live", STEP + 5.0)
         eventually(lambda: seen(registries.blocking()) == {MINE: "old"}, STEP, "the old one is back")
         assert reader is not replacement
-
-    def _needs_an_end_for_the_silent(self) -> None:
-        if self.silent_stay:
-            not_applicable(self.silent_stay)
 
     def test_45_restarted_with_the_same_id(self, registries: Registries) -> None:
         """A provider that is killed and started again at once takes its id over and stays."""
