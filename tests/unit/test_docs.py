@@ -135,7 +135,7 @@ def test_every_public_name_is_on_the_page_of_the_api() -> None:
 
 def test_every_module_that_plug_ins_see_is_on_their_page() -> None:
     page = text_of("reference/spi.md")
-    modules = {"store", "layout", "registry", "options", "clock"}
+    modules = {"store", "layout", "registry", "config", "options", "clock"}
     assert [name for name in sorted(modules) if f"::: sofa_registry_adapters.spi.{name}\n" not in page] == []
 
 
