@@ -129,6 +129,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     write was confirmed until every read and every watch shows it (0: reads at once).
     ``max_value_bytes``: the largest record. ``survives_fork``: a child may open its own. ``max_config_bytes``: the largest
     configuration value (0: as ``max_value_bytes``). ``binary_config``: such a value may be bytes that are no text.
+    ``blank_config``: it may be empty, or only white space.
     """
 
     push: bool = True
@@ -148,3 +149,4 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     survives_fork: bool = True
     max_config_bytes: int = 0
     binary_config: bool = True
+    blank_config: bool = True

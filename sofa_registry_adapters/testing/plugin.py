@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
@@ -63,7 +63,9 @@ class OwnEtcd(Protocol):
 class OwnNacos(Protocol):
     """A factory of Nacos servers of one line for one module."""
 
-    def __call__(self, *, password: str = "", push_delay: float = 0.5) -> Service:
+    def __call__(
+        self, *, password: str = "", push_delay: float = 0.5, settings: Mapping[str, str] | None = None
+    ) -> Service:
         """As `OwnService`; see `nacos.product` for the options. Each server takes half a gigabyte until the module ends."""
 
 
@@ -230,9 +232,9 @@ def _own_etcd(request: pytest.FixtureRequest, version: str) -> Iterator[OwnEtcd]
 def _own_nacos(request: pytest.FixtureRequest, line: int) -> Iterator[OwnNacos]:
     with contextlib.closing(_Own(request)) as servers:
 
-        def get(*, password: str = "", push_delay: float = 0.5) -> Service:
-            product = nacos.product(line, password=password, push_delay=push_delay)
-            return servers.get(product, password, push_delay)
+        def get(*, password: str = "", push_delay: float = 0.5, settings: Mapping[str, str] | None = None) -> Service:
+            product = nacos.product(line, password=password, push_delay=push_delay, settings=settings)
+            return servers.get(product, password, push_delay, tuple(sorted((settings or {}).items())))
 
         yield get
 

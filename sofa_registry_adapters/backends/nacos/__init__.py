@@ -33,6 +33,9 @@ CAPABILITIES = Capabilities(
     detects_loss_within=2.0,
     visible_within=PUSH_DELAY + PUSH_SPREAD,
     max_value_bytes=1024,
+    max_config_bytes=1_048_576,
+    binary_config=False,
+    blank_config=False,
     survives_fork=False,
 )
 
@@ -47,7 +50,15 @@ keeps them until TCP gives up. An instance that is disabled or leaving is writte
 other clients are read as disabled. The zone is Nacos' cluster, a weight of 100 is Nacos' 1.0. Several publishers of one id are all listed: consumers of
 this library take the one that started last, others see both; the older one notices it within some seconds, with many or large services later. A namespace is named by its id
 and need not exist: the console shows it once it was created. Services of other clients are found if their name has at most two colons. A user needs
-read and write permission for the namespace; whoever only looks up needs to read."""
+read and write permission for the namespace; whoever only looks up needs to read.
+Configuration: a value is text of at most 1 MiB, and not blank. Keys and groups may be any text: what Nacos does not take is written in hexadecimal digits, so
+a key is refused that becomes longer than 255 characters. Values are read from Nacos' database over HTTP, and every write shows at once; listeners are told a tenth
+of a second later. A server of line 3 without accounts for its clients may still want one for that (nacos.core.auth.admin.enabled, which is on by itself): then
+values are read from its copy, publish takes a tenth of a second, equal content published again keeps its revision, and there are no lists and no histories. The server compares
+digests of the content: that a value went and came back, or was removed, in the milliseconds before a conditional write is not noticed, nor is any change
+before a conditional removal. With MySQL times have whole seconds, and on line 2 the revisions of equal contents, too. Nacos keeps histories for thirty days; on line 2 with the embedded
+database they may list a value twice that was written while another writer's condition failed. Marks of this library are beside its values, in the columns encrypted_data_key
+(never where the data id begins with cipher-), schema and src_user."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GROUP = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
@@ -90,6 +101,12 @@ def _load() -> Callable[..., object]:
     return NacosRegistry
 
 
+def _load_config() -> Callable[..., object]:
+    from sofa_registry_adapters.backends.nacos.config import NacosConfig
+
+    return NacosConfig
+
+
 BACKEND = BackendType(
     schemes=("nacos", "nacoss"),
     summary="Nacos 2.0 and later, Nacos 3",
@@ -97,6 +114,7 @@ BACKEND = BackendType(
     considerations=CONSIDERATIONS,
     capabilities=CAPABILITIES,
     load=_load,
+    load_config=_load_config,
     store=False,
     options=(
         Option(
@@ -117,7 +135,7 @@ BACKEND = BackendType(
             name="context",
             kind="text",
             default="/nacos",
-            meaning="the path under which the server has its HTTP interface, asked for logins only",
+            meaning="the path under which the server has its HTTP interface, asked for logins and for configuration",
         ),
         Option(
             name="grpc_offset",
@@ -131,7 +149,7 @@ BACKEND = BackendType(
             name="login_tls",
             kind="flag",
             default=True,
-            meaning="with nacoss://: log in over HTTPS, too",
+            meaning="with nacoss://: use HTTPS, too",
         ),
         Option(
             name="ca",

@@ -19,6 +19,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
+from http.client import OK, responses
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +27,10 @@ import grpc
 import msgspec
 
 from sofa_registry_adapters.backends.nacos import wire
-from sofa_registry_adapters.backends.nacos.access import Access
+from sofa_registry_adapters.backends.nacos.access import ABSENT, Access
 from sofa_registry_adapters.backends.nacos.connection import UNREGISTERED, Connection, Handler, Server
 from sofa_registry_adapters.backends.nacos.failures import FORBIDDEN, refusal
+from sofa_registry_adapters.backends.nacos.web import Reply, Web
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, InvalidURL, RegistryError, Unavailable
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import Address, Target
@@ -53,7 +55,8 @@ class Transport:
         self._target = target
         self._module = module
         self._pushed = pushed
-        self._access = Access(target, clock, self._context if self._uses_tls("login_tls") else None)
+        self._web = Web(target, self._context if self._uses_tls("login_tls") else None)
+        self._access = Access(target, clock, self._web)
         self._connection: Connection | None = None
         self._attempt: asyncio.Task[Connection] | None = None
         self._failed_at = -RECENT
@@ -76,12 +79,18 @@ class Transport:
     async def close(self) -> None:
         """Disconnect; never raises, and never takes long."""
         self._closed = True
+        self._web.close()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.cancel()
             await asyncio.wait((attempt,), timeout=CONNECT_SECONDS)
         if self._connection is not None:
             await self._connection.close()
+
+    @property
+    def has_account(self) -> bool:
+        """Whether the URL names a user."""
+        return self._access.needed
 
     @property
     def current(self) -> Connection | None:
@@ -182,6 +191,30 @@ class Transport:
         headers = {"accessToken": token} if token else {}
         return msgspec.json.decode(await connection.exchange(kind, body, headers), type=answer)
 
+    async def fetch(self, path: str, query: Mapping[str, str]) -> bytes | None:
+        """What the HTTP interface has under a path; None if nothing. Raises `Denied`, `Refused` or `Unavailable`."""
+        try:
+            async with asyncio.timeout(self.call_timeout):
+                reply = await self._fetch(path, query)
+        except TimeoutError as error:
+            if isinstance(error, RegistryError):
+                raise
+            raise DeadlineExceeded(f"{self.where} has not answered {path} within {self.call_timeout:g} s") from None
+        if reply.status in ABSENT:
+            return None
+        if reply.status != OK:
+            raise refusal(_said(reply), reply.where, path)
+        return reply.body
+
+    async def _fetch(self, path: str, query: Mapping[str, str]) -> Reply:
+        if self._closed:
+            raise Closed(f"{self.where}: it is not open")
+        token = await self._access.token()
+        reply = await self._web.get(path, query, token)
+        if reply.status == FORBIDDEN and (other := await self._access.other(token)):
+            reply = await self._web.get(path, query, other)
+        return reply
+
     @contextlib.asynccontextmanager
     async def answering(self) -> AsyncIterator[Connection]:
         """The connection, for requests that have to be answered: it is dropped if one inside is not."""
@@ -218,6 +251,14 @@ class Transport:
             )
         except OSError as error:
             raise Unavailable(f"a certificate cannot be read: {error}") from None
+
+
+def _said(reply: Reply) -> wire.Answer:
+    """The refusal in a reply; its text is in JSON, in one of two forms, or is none that is meant to be read."""
+    answer = wire.Answer(500, reply.status, responses.get(reply.status, ""))
+    with contextlib.suppress(msgspec.MsgspecError):
+        answer.message = msgspec.json.decode(reply.body, type=wire.Answer).message or answer.message
+    return answer
 
 
 def _content(file: str | None) -> bytes | None:

@@ -100,7 +100,7 @@ class StoreFaults(Faults):
         self._make: Callable[[], RecordStore] = lambda: cast("RecordStore", backend.load()(target, SystemClock()))
         self._application: Application | None = None
         self._store: RecordStore | None = None
-        if not backend.capabilities.compare_and_set:
+        if not backend.store or not backend.capabilities.compare_and_set:
             self.abilities -= {"delete_behind", "write_raw", "write_raw_config", "lose_config"}
 
     def delete_behind(self, service: ServiceKey, instance_id: str) -> None:

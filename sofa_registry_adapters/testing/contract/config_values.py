@@ -58,8 +58,13 @@ class ValueContract:
 
     @pytest.mark.parametrize("name", tuple(TEXTS))
     def test_10_text(self, centers: Centers, face: FaceName, name: str) -> None:
-        """Text is read as it was published, with its type, its time and its author, here and elsewhere."""
+        """Text is read as it was published, with its type, its time and its author; blank text is refused where declared."""
         one, other, before = centers.open(face), centers.open(face), time.time()
+        if not TEXTS[name].strip() and not centers.capabilities.blank_config:
+            with pytest.raises(InvalidArgument):
+                one.publish(KEY, TEXTS[name])
+            assert one.get() is None
+            return
         revision = one.publish(KEY, TEXTS[name], content_type="text")
         item = one.get()
         assert item is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import NoReturn, Self
+from urllib.parse import urlsplit, urlunsplit
 
 from sofa_registry_adapters.testing.faults import NetProxy
 from sofa_registry_adapters.testing.services.product import Product
@@ -67,6 +68,12 @@ class Service:
     def proxy(self) -> NetProxy:
         """A new proxy on this machine to all ports that clients use; to be closed by the caller."""
         return NetProxy(self.address, offsets=self.product.offsets)
+
+    def url_through(self, proxy: NetProxy) -> str:
+        """`url`, by way of the proxy."""
+        parts = urlsplit(self.url)
+        user = parts.netloc.rpartition("@")[0]
+        return urlunsplit(parts._replace(netloc=f"{user}@{proxy.address}" if user else proxy.address))
 
     def kill(self) -> None:
         """SIGKILL, without any chance to clean up; returns when the server is dead."""

@@ -33,18 +33,22 @@ _FIRST_PASSWORD = "/nacos/v3/auth/user/admin"  # noqa: S105 - a path
 _ANSWERS = {200, 401, 403}
 
 
-def product(line: int = 3, *, password: str = "", push_delay: float = 0.5) -> Product:
+def product(
+    line: int = 3, *, password: str = "", push_delay: float = 0.5, settings: Mapping[str, str] | None = None
+) -> Product:
     """Nacos of the line 2 or 3, for `find_service`.
 
     With a `password` the server wants a login, and the account `USER` has that password; line 3 only, since the jars of line
     2 come without accounts. `push_delay` is how long a server waits before it tells subscribers of a change, in seconds;
-    half a second is what Nacos does by itself.
+    half a second is what Nacos does by itself. `settings` are further lines of its application.properties, for a server of this
+    machine.
     """
     chosen = LINES[line]
     if password and not chosen.has_accounts:
         message = f"Nacos {chosen.version} of the test kit has no accounts; take line 3 for a password"
         raise ValueError(message)
     milliseconds = round(push_delay * 1000)
+    asked = _settings(accounts=bool(password), milliseconds=milliseconds) | dict(settings or {})
     return Product(
         name="nacos" if line == max(LINES) else f"nacos{line}",
         scheme="nacos",
@@ -58,7 +62,7 @@ def product(line: int = 3, *, password: str = "", push_delay: float = 0.5) -> Pr
             environment=_container_environment(password, milliseconds),
         ),
         probe=functools.partial(_probe, chosen, password),
-        local=functools.partial(_local, chosen, bool(password), milliseconds),
+        local=functools.partial(_local, chosen, asked),
         offsets=(0, _GRPC),
         inner_offsets=(_PEERS, _RAFT),
         start_seconds=120.0,
@@ -116,7 +120,7 @@ def _ask(host: str, port: int, timeout: float, path: str, form: Mapping[str, str
         connection.close()
 
 
-def _local(line: Line, accounts: bool, milliseconds: int) -> Prepare | str:  # noqa: FBT001 - never called by name
+def _local(line: Line, asked: Mapping[str, str]) -> Prepare | str:
     java = java_program("java")
     if java is None:
         return "no java on the PATH or in JAVA_HOME"
@@ -126,7 +130,9 @@ def _local(line: Line, accounts: bool, milliseconds: int) -> Prepare | str:  # n
         return str(error)
 
     def prepare(directory: Path, port: int, _: bool) -> Sequence[str]:  # noqa: FBT001
-        settings = _settings(port, accounts=accounts, milliseconds=milliseconds) | _secrets(directory)
+        # The first name is that of line 3, the second that of line 2.
+        ports = {"nacos.server.main.port": str(port), "server.port": str(port)}
+        settings = {**asked, **ports, **_secrets(directory)}
         configuration = directory / "conf" / "application.properties"
         configuration.touch(mode=0o600)
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -149,13 +155,11 @@ def _secrets(directory: Path) -> dict[str, str]:
     return dict(json.loads(kept.read_text()))
 
 
-def _settings(port: int, *, accounts: bool, milliseconds: int) -> dict[str, str]:
+def _settings(*, accounts: bool, milliseconds: int) -> dict[str, str]:
     flag = str(accounts).lower()
     return {
-        # The first name is that of line 3, the second that of line 2; likewise below.
-        "nacos.server.main.port": str(port),
-        "server.port": str(port),
         "server.address": "127.0.0.1",
+        # As with the ports: line 3, line 2.
         "nacos.server.contextPath": "/nacos",
         "server.servlet.contextPath": "/nacos",
         "nacos.inetutils.ip-address": "127.0.0.1",

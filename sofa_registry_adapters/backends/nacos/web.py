@@ -1,0 +1,102 @@
+"""Nacos' HTTP interface, beside gRPC: logins, and what gRPC does not offer."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from sofa_registry_adapters.errors import Unavailable
+from sofa_registry_adapters.spi.options import Address, Target
+from sofa_registry_adapters.spi.worker import Worker
+
+AT_ONCE = 8
+"""Requests, and so threads, at a time."""
+MOST_BYTES = 64_000_000
+"""No answer is as large as that: a page of 500 values of the largest kind is not asked for."""
+FORM = "application/x-www-form-urlencoded"
+
+
+class Reply(NamedTuple):
+    """What a server answered."""
+
+    where: str
+    status: int
+    body: bytes
+
+
+class Web:
+    """Requests to the first server of the URL that answers. Each has a connection of its own, on a daemon thread."""
+
+    def __init__(self, target: Target, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        self._addresses = target.addresses
+        self._context = target.text("context").rstrip("/")
+        self._timeout = target.number("call_timeout")
+        self._tls = tls
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._idle: list[Worker] = []
+        self._closed = False
+
+    async def get(self, path: str, query: Mapping[str, str], token: str) -> Reply:
+        """Read. Raises `Unavailable`; the caller bounds it."""
+        headers = {"accessToken": token} if token else {}
+        return await self._ask("GET", f"{path}?{urllib.parse.urlencode(query)}", None, headers)
+
+    async def post(self, path: str, form: Mapping[str, str]) -> Reply:
+        """Send a form: in the body, since a server logs the path. Raises `Unavailable`; the caller bounds it."""
+        return await self._ask("POST", path, urllib.parse.urlencode(form), {"Content-Type": FORM})
+
+    def close(self) -> None:
+        """Let the threads end. Requests may be made afterwards."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().stop()
+
+    async def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
+        self._closed = False
+        async with self._places:
+            worker = self._idle.pop() if self._idle else Worker("sofa-registry-nacos-web")
+            try:
+                reply = await self._first(worker, method, path, body, headers)
+            except BaseException:
+                # It may be stuck in a call that nobody waits for any more.
+                worker.stop()
+                raise
+            if self._closed:
+                worker.stop()
+            else:
+                self._idle.append(worker)
+            return reply
+
+    async def _first(
+        self, worker: Worker, method: str, path: str, body: str | None, headers: Mapping[str, str]
+    ) -> Reply:
+        problem = Unavailable("the URL names no server")
+        for address in self._addresses:
+            try:
+                return await worker.run(self._send, address, method, path, body, headers)
+            except Unavailable as error:
+                problem = error
+        raise problem
+
+    def _send(self, address: Address, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
+        """One request to one server, on a thread of its own."""
+        where = f"nacos at {address.host}:{address.port}"
+        try:
+            connection = self._connection(address)
+            try:
+                connection.request(method, self._context + path, body, dict(headers))
+                response = connection.getresponse()
+                return Reply(where, response.status, response.read(MOST_BYTES))
+            finally:
+                connection.close()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{where} gives no answer over HTTP: {type(error).__name__}: {error}") from None
+
+    def _connection(self, address: Address) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(address.host, address.port, timeout=self._timeout)
+        return http.client.HTTPSConnection(address.host, address.port, timeout=self._timeout, context=self._tls())
