@@ -40,6 +40,8 @@ BACKENDS = {
     "rediss": "sofa_registry_adapters.backends.redis",
     "zookeeper": "sofa_registry_adapters.backends.zookeeper",
     "zk": "sofa_registry_adapters.backends.zookeeper",
+    "zookeepers": "sofa_registry_adapters.backends.zookeeper",
+    "zks": "sofa_registry_adapters.backends.zookeeper",
 }
 LAYOUTS = {"native": "sofa_registry_adapters.layouts.native:NativeLayout"}
 

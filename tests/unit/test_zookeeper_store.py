@@ -469,7 +469,8 @@ async def test_credentials_that_are_refused_while_running(zookeeper_service: Ser
             store = await place.open(proxy.address)
             follower = Follower(store)
             await put(store, record("a"))
-            store._sessions[0]._client.auth_data = {("no-such-scheme", "x")}
+            wrong = [[("no-such-scheme", "x")]]
+            store._access.credentials = lambda: wrong.pop() if wrong else []  # type: ignore[method-assign]
             proxy.cut()
 
             async def denied() -> bool:

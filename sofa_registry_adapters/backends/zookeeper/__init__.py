@@ -3,8 +3,9 @@
 ::
 
     zookeeper://[user:password@]host[:port][,host[:port]…][/root][?option=value&…]
+    zookeepers://…      the same over TLS, the server's certificate and name always verified
 
-A record is the node ``/root/namespace/bucket…/name``. User and password are digest credentials.
+``zk`` and ``zks`` are short for them. A record is the node ``/root/namespace/bucket…/name``. User and password are digest credentials.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ CAPABILITIES = Capabilities(
     survives_fork=True,
 )
 
+TLS_SCHEMES = ("zookeepers", "zks")
+TLS_FILES = ("ca", "cert", "key")
+
 OPTIONS = (
     Option(
         name="session_timeout",
@@ -40,9 +44,9 @@ OPTIONS = (
         name="acl",
         kind="text",
         default="",
-        choices=("", "open", "creator"),
-        meaning="who may read and change what is written: everybody, or whoever has the same credentials; "
-        "empty: creator where the URL has credentials, else open",
+        choices=("", "open", "creator", "readable"),
+        meaning="who may read and change what is written: everybody (open), whoever has the same credentials (creator), or these "
+        "for changes and everybody for reading (readable); empty: creator where the URL has a user or a certificate, else open",
     ),
     Option(
         name="max_session_bytes",
@@ -52,6 +56,14 @@ OPTIONS = (
         most=1_500_000,
         meaning="paths of owned records in one session; beyond it a further session is opened",
     ),
+    Option(
+        name="ca",
+        kind="path",
+        default="",
+        meaning="file with the certificates that sign the server's; empty: the system's",
+    ),
+    Option(name="cert", kind="path", default="", meaning="file with the client's certificate, an identity of its own"),
+    Option(name="key", kind="path", default="", meaning="file with the private key of cert; empty: it is in cert"),
 )
 
 CONSIDERATIONS = """\
@@ -61,15 +73,23 @@ makes the server unable to restart when it ends (ZOOKEEPER-4306), so this backen
 that. The records of a killed process vanish with its session: after the session time-out and up to two of the
 server's ticks. Clients in Java cannot list a bucket whose names add up to more than 1 MiB, about 4 000 of them.
 Parents of records are container nodes unless the layout says otherwise: the server removes them when they are
-empty. A comparison with a known revision sees what was added and removed, and what changed while it was watched."""
+empty. A comparison with a known revision sees what was added and removed, and what changed while it was watched.
+With user and password, or with a certificate, what is written belongs to them: acl=readable lets everybody read it, and nobody else
+change it. A ZooKeeper server checks no digest password when it connects: a wrong one is Denied at the first record that belongs to the right one.
+TLS is on a port of its own (secureClientPort); certificates are read again for each connection."""
 
 
 def _check(target: Target) -> None:
     for segment in target.path.strip("/").split("/") if target.path.strip("/") else ():
         if segment in {"", ".", "..", "zookeeper"} or not segment.isprintable():
             raise InvalidURL(f"the root {target.path!r} cannot be a ZooKeeper path: {segment!r} is not allowed in it")
-    if target.text("acl") == "creator" and not target.username:
-        raise InvalidURL("acl=creator needs credentials: write zookeeper://user:password@host")
+    if target.text("acl") in {"creator", "readable"} and not (target.username or target.text("cert")):
+        raise InvalidURL(f"acl={target.text('acl')} needs credentials: write zookeeper://user:password@host")
+    given = [name for name in TLS_FILES if target.text(name)]
+    if given and target.scheme not in TLS_SCHEMES:
+        raise InvalidURL(f"the option {given[0]} is for TLS: write {target.scheme}s:// instead of {target.scheme}://")
+    if target.text("key") and not target.text("cert"):
+        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def _load() -> type[object]:
@@ -79,7 +99,7 @@ def _load() -> type[object]:
 
 
 BACKEND = BackendType(
-    schemes=("zookeeper", "zk"),
+    schemes=("zookeeper", "zk", *TLS_SCHEMES),
     summary="Apache ZooKeeper 3.6 and later",
     grammar="zookeeper://[user:password@]host[:2181][,host[:port]…][/root]",
     considerations=CONSIDERATIONS,
@@ -90,4 +110,5 @@ BACKEND = BackendType(
     libraries=("kazoo",),
     default_port=2181,
     check=_check,
+    tls=TLS_SCHEMES,
 )

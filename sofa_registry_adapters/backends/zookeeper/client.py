@@ -8,9 +8,11 @@ back empty.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from kazoo.protocol.states import KazooState, KeeperState
 from kazoo.retry import ForceRetryError, KazooRetry
 
 from sofa_registry_adapters.backends.zookeeper import wire
+from sofa_registry_adapters.backends.zookeeper.access import Access
 
 REFUSALS = 3
 """Connections that every server closes on seeing our last change, before the session gives up that change."""
@@ -81,9 +84,10 @@ class Result:
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
     """One thread in place of three, a select that is not built anew each time, and a connect that can be stopped."""
 
-    def __init__(self, name: str, patience: float) -> None:
+    def __init__(self, name: str, patience: float, access: Access) -> None:
         super().__init__()
         self._name = name
+        self._access = access
         self._patience = patience
         self.leaving = threading.Event()
 
@@ -99,41 +103,66 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
         return thread
 
     def select(self, reading: Any, writing: Any, failing: Any, timeout: float | None = None) -> Any:
+        # What TLS has taken in already, the system does not announce again.
+        waiting = [one for one in reading if isinstance(one, ssl.SSLSocket) and one.pending()]
+        if waiting:
+            reading, timeout = [one for one in reading if one not in waiting], 0
         try:
-            return select.select(reading, writing, failing, timeout)
+            found, *others = select.select(reading, writing, failing, timeout)
         except ValueError:  # a file descriptor beyond what select can take
-            return super().select(reading, writing, failing, timeout)
+            found, *others = super().select(reading, writing, failing, timeout)
+        return [*waiting, *found], *others
 
-    def create_connection(self, address: tuple[str, int], **_: object) -> socket.socket:
+    def create_connection(self, address: tuple[str, int], hostname: str, **_: object) -> socket.socket:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setblocking(False)  # noqa: FBT003
             sock.connect_ex(address)
-            self._wait(sock)
+            deadline = time.monotonic() + self._patience
+            self._wait([], [sock], deadline)
+            if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, errno.errorcode.get(code, str(code)))
+            context = self._access.context()
+            return sock if context is None else self._secured(sock, context, hostname, deadline)
         except BaseException:
             sock.close()
             raise
-        return sock
 
-    def _wait(self, sock: socket.socket) -> None:
-        deadline = time.monotonic() + self._patience
+    def _secured(self, sock: socket.socket, context: ssl.SSLContext, host: str, deadline: float) -> ssl.SSLSocket:
+        secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        try:
+            while True:
+                try:
+                    secured.do_handshake()
+                except ssl.SSLWantReadError:
+                    self._wait([secured], [], deadline)
+                except ssl.SSLWantWriteError:
+                    self._wait([], [secured], deadline)
+                else:
+                    return secured
+        except BaseException as error:
+            secured.close()
+            if isinstance(error, ssl.SSLError):
+                raise OSError(errno.EPROTO, f"TLS: {getattr(error, 'verify_message', '') or error.reason}") from None
+            raise
+
+    def _wait(self, reading: list[socket.socket], writing: list[socket.socket], deadline: float) -> None:
         while not self.leaving.is_set():
-            if self.select([], [sock], [], 0.1)[1]:
-                if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(code, f"{socket.errno.errorcode.get(code, code)}")  # type: ignore[attr-defined]
+            if any(self.select(reading, writing, [], 0.1)):
                 return
             if time.monotonic() > deadline:
                 break
-        raise TimeoutError("no connection in time")
+        raise TimeoutError(errno.ETIMEDOUT, "no connection in time")
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
     """kazoo's connection with the requests of `wire`."""
 
-    def __init__(self, client: _Client, retry: KazooRetry, events: Events, patience: float) -> None:
+    def __init__(self, client: _Client, retry: KazooRetry, events: Events, patience: float, access: Access) -> None:
         super().__init__(client, retry, logger=client.logger)
+        self._access = access
         self._events = events
         self._patience = patience
         self._refusals = 0
@@ -143,7 +172,8 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
     def abort(self) -> None:
         """Make a wait for the server end at once."""
         with contextlib.suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            # Not TLS's own way, which belongs to the thread that reads.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def zk_loop(self) -> None:
         try:
@@ -165,6 +195,7 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
 
     def _connect(self, host: str, hostip: str, port: int) -> Any:
         with self._problems():
+            self.client.auth_data = self._access.credentials()
             return super()._connect(host, hostip, port)
 
     @contextlib.contextmanager
@@ -182,8 +213,10 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
             return super()._invoke(timeout, request, xid)
         try:
             result = super()._invoke(timeout, request, xid)
-        except ConnectionDropped:
-            self._refused()
+        except ConnectionDropped as error:
+            # With TLS 1.3 a certificate is refused here, which says nothing about the server's data.
+            if not isinstance(error.__context__, ssl.SSLError):
+                self._refused()
             raise
         self._refusals = 0
         self.granted = result[0].time_out / 1000
@@ -225,20 +258,19 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
 class _Client(KazooClient):  # type: ignore[misc]  # kazoo is untyped
     """One session. Nothing here blocks."""
 
-    def __init__(self, hosts: str, timeout: float, credentials: str, events: Events) -> None:
+    def __init__(self, hosts: str, timeout: float, access: Access, events: Events) -> None:
         patience = min(max(1.0, timeout / 5), timeout)
-        handler = _Handler("sofa-registry-zookeeper", patience)
+        handler = _Handler("sofa-registry-zookeeper", patience, access)
         super().__init__(
             hosts=hosts,
             timeout=timeout,
             handler=handler,
-            auth_data=[("digest", credentials)] if credentials else None,
             connection_retry=KazooRetry(max_tries=-1, delay=0.05, backoff=1.5, max_jitter=0.2, max_delay=0.8),
             logger=Journal(),
         )
         self.refused: bool = False
         self._events = events
-        self._connection = _Connection(self, self._conn_retry.copy(), events, patience)
+        self._connection = _Connection(self, self._conn_retry.copy(), events, patience, access)
         self.add_listener(self._changed)
 
     def _changed(self, state: str) -> None:
@@ -273,6 +305,6 @@ class _Client(KazooClient):  # type: ignore[misc]  # kazoo is untyped
             self.close()
 
 
-def make_client(hosts: str, timeout: float, credentials: str, events: Events) -> Any:
+def make_client(hosts: str, timeout: float, access: Access, events: Events) -> Any:
     """A client of one session, not yet started. `Any`, as kazoo has no types."""
-    return _Client(hosts, timeout, credentials, events)
+    return _Client(hosts, timeout, access, events)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 
 from sofa_registry_adapters.backends.zookeeper import wire
+from sofa_registry_adapters.backends.zookeeper.access import Access
 from sofa_registry_adapters.backends.zookeeper.session import Session
 from sofa_registry_adapters.errors import Refused, Unsupported
 from sofa_registry_adapters.spi.diagnosis import Diagnosis, is_older
@@ -17,9 +19,9 @@ WITHIN = 1.0
 _GREETING = "Zookeeper version: "
 
 
-async def diagnose(session: Session, target: Target, probe: str) -> Diagnosis:
+async def diagnose(session: Session, target: Target, access: Access, probe: str) -> Diagnosis:
     """The oldest version among the servers of the URL, and when the node ``probe`` was written."""
-    told = [version for address in target.addresses if (version := await server_version(address))]
+    told = [version for address in target.addresses if (version := await server_version(address, access.context()))]
     version = min(told, key=_numbers, default="")
     needs = "ZooKeeper 3.6" if is_older(version, NEEDED) else ""
     clock: int | None = None
@@ -37,11 +39,11 @@ async def _written(session: Session, path: str) -> int | None:
     return None if stat is None else stat.mtime
 
 
-async def server_version(address: Address) -> str:
+async def server_version(address: Address, tls: ssl.SSLContext | None = None) -> str:
     """The answer to ``srvr``, the one question that servers answer unless it is switched off; empty without one."""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(WITHIN):
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
             try:
                 writer.write(b"srvr")
                 first = (await reader.readline()).decode("utf-8", "replace")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sofa_registry_adapters.backends.zookeeper import client, wire
+from sofa_registry_adapters.backends.zookeeper.access import Access
 from sofa_registry_adapters.backends.zookeeper.faults import explained
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 from sofa_registry_adapters.spi.options import Target
@@ -88,7 +89,7 @@ class Session:
     ``zxid`` is the last change that any answer over this connection had seen, ``seen`` that of the ones before.
     """
 
-    def __init__(self, target: Target, owner: Owner, seen: int = 0) -> None:
+    def __init__(self, target: Target, access: Access, owner: Owner, seen: int = 0) -> None:
         self.server: str = server_name(target)
         self.timeout: float = target.number("session_timeout")
         self.id: int = 0
@@ -105,8 +106,7 @@ class Session:
         self._last: asyncio.Future[None] = self._loop.create_future()
         self._waiters: list[asyncio.Future[None]] = []
         hosts = ",".join(_shown(address.host, address.port) for address in target.addresses)
-        credentials = f"{target.username}:{target.password}" if target.username else ""
-        self._client = client.make_client(hosts, self.timeout, credentials, _Relay(self._inbox, self))
+        self._client = client.make_client(hosts, self.timeout, access, _Relay(self._inbox, self))
 
     def start(self) -> None:
         """Begin to connect, and go on for ever."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from typing import ClassVar
 
 from sofa_registry_adapters.backends.zookeeper import CAPABILITIES, diagnosing, wire
+from sofa_registry_adapters.backends.zookeeper.access import Access
 from sofa_registry_adapters.backends.zookeeper.ledger import Ledger
 from sofa_registry_adapters.backends.zookeeper.paths import Tree
 from sofa_registry_adapters.backends.zookeeper.reading import Reader
@@ -58,7 +59,9 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
         self._target = target
         self._tree = Tree(target)
         self._server = server_name(target)
-        acl = wire.access(creator=(target.text("acl") or ("creator" if target.username else "open")) == "creator")
+        own = target.username or target.text("cert")
+        acl = wire.access(target.text("acl") or ("creator" if own else "open"))
+        self._access = Access(target)
         self._ledger = Ledger()
         self._context = Context(acl, self._server, self._ledger, self._dropped)
         self._owners = self._context.owners
@@ -77,11 +80,12 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
 
     async def open(self) -> None:
         if not self._sessions:
+            self._access.check_files()
             self._growing = asyncio.Lock()
             await self._join()
 
     async def _join(self) -> Session:
-        session = Session(self._target, self, self._seen)
+        session = Session(self._target, self._access, self, self._seen)
         self._joining.append(session)
         try:
             session.start()
@@ -287,7 +291,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
                 problem = session.problem()
                 self._retire(session.id)
                 self._ledger.lose_session(session)
-                self._sessions[place] = Session(self._target, self, max(session.seen, session.zxid))
+                self._sessions[place] = Session(self._target, self._access, self, max(session.seen, session.zxid))
                 self._sessions[place].start()
                 raise problem
         for session in self._sessions:
@@ -309,7 +313,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
             self._ledger.doubted.clear()
 
     async def diagnose(self, probe: RecordKey) -> Diagnosis:
-        return await diagnosing.diagnose(await self._reached(), self._target, self._tree.record(probe))
+        return await diagnosing.diagnose(await self._reached(), self._target, self._access, self._tree.record(probe))
 
     async def dead(self, keys: Sequence[RecordKey]) -> Collection[RecordKey]:
         # The servers remove the nodes of a session when it ends: one that is there has a session that may live.

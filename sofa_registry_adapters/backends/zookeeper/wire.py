@@ -130,10 +130,16 @@ def _data(data: bytes | None) -> bytes:
     return _NULL if data is None else _INT.pack(len(data)) + data
 
 
-def access(*, creator: bool) -> bytes:
-    """The access list of a new node: everything for whoever has the creator's credentials, or for everybody."""
-    scheme, name = ("auth", "") if creator else ("world", "anyone")
-    return _INT.pack(1) + _INT.pack(31) + _text(scheme) + _text(name)
+READ = 1
+ALL = 31
+
+
+def access(kind: str) -> bytes:
+    """The access list of a new node, for the option ``acl``: ``open``, ``creator`` or ``readable``."""
+    world, creator = ("world", "anyone"), ("auth", "")
+    entries = {"open": [(ALL, world)], "creator": [(ALL, creator)], "readable": [(ALL, creator), (READ, world)]}[kind]
+    listed = (_INT.pack(rights) + _text(scheme) + _text(name) for rights, (scheme, name) in entries)
+    return _INT.pack(len(entries)) + b"".join(listed)
 
 
 def create(path: str, data: bytes | None, acl: bytes, *, ephemeral: bool) -> Operation:

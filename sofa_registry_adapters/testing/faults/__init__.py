@@ -4,12 +4,14 @@
 `eventually` waits for a condition. None of it needs root, and none of it outlives the test run.
 """
 
+from sofa_registry_adapters.testing.faults.authority import Authority
 from sofa_registry_adapters.testing.faults.ports import free_port
 from sofa_registry_adapters.testing.faults.processes import ChildProcess, PythonProcess, python_process
 from sofa_registry_adapters.testing.faults.proxy import NetProxy
 from sofa_registry_adapters.testing.faults.waiting import eventually, eventually_async
 
 __all__ = [
+    "Authority",
     "ChildProcess",
     "NetProxy",
     "PythonProcess",

@@ -65,6 +65,7 @@ _ZOOKEEPER_FLAGS = (
     "-Dzookeeper.forceSync=no",
 )
 _DEBIAN_JARS = Path("/usr/share/java")
+_DEBIAN_NAMES = ("zookeeper", "slf4j-simple", "netty-codec", "netty-resolver")
 
 
 def _zookeeper_jars() -> str:
@@ -73,8 +74,8 @@ def _zookeeper_jars() -> str:
     if home and any(Path(home, "lib").glob("zookeeper-*.jar")):
         return f"{home}/lib/*"
     if (_DEBIAN_JARS / "zookeeper.jar").exists():
-        # Its manifest names the other jars, all but one that writes the log.
-        return f"{_DEBIAN_JARS}/zookeeper.jar:{_DEBIAN_JARS}/slf4j-simple.jar"
+        # Its manifest names the other jars, all but the one that writes the log and two that TLS needs.
+        return ":".join(f"{_DEBIAN_JARS}/{name}.jar" for name in _DEBIAN_NAMES)
     return ""
 
 
