@@ -102,6 +102,7 @@ def _load() -> Callable[..., object]:
 
 
 def _load_config() -> Callable[..., object]:
+    load_grpc()
     from sofa_registry_adapters.backends.nacos.config import NacosConfig
 
     return NacosConfig
