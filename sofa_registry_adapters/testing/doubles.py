@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sofa_registry_adapters.backends.memory import Space, space
+from sofa_registry_adapters.config import AsyncConfigCenter, ConfigCenter
 from sofa_registry_adapters.handles import Registration, Subscription, Watch
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import ServiceView
@@ -51,6 +52,14 @@ class RegistryStage:
     def async_registry(self, **options: Value) -> AsyncRegistry:
         """As `registry`, for an event loop."""
         return AsyncRegistry(self.url, options={**SWIFT, **options}, clock=self.clock)
+
+    def config(self, **options: Value) -> ConfigCenter:
+        """A ConfigCenter on this stage, as another process would have one. Close it."""
+        return ConfigCenter(self.url, options=options, clock=self.clock)
+
+    def async_config(self, **options: Value) -> AsyncConfigCenter:
+        """As `config`, for an event loop."""
+        return AsyncConfigCenter(self.url, options=options, clock=self.clock)
 
     def partition(self) -> None:
         """From now on nobody reaches the registry; views are served stale."""

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from sofa_registry_adapters.config import ConfigCenter
+from sofa_registry_adapters.errors import Denied
 from sofa_registry_adapters.testing.contract import Centers, ConfigContract, ServiceFaults
-from sofa_registry_adapters.testing.contract.centers import KEY
+from sofa_registry_adapters.testing.contract.centers import KEY, ConfigRecorder
+from sofa_registry_adapters.testing.contract.kit import takes
 from sofa_registry_adapters.testing.faults import NetProxy, eventually
 from sofa_registry_adapters.testing.plugin import OwnService
 from sofa_registry_adapters.testing.services import Service
@@ -52,3 +55,35 @@ class TestRedisConfig(ConfigContract):
                 publisher.publish(KEY, str(number))
         eventually(lambda: recorder.content == "19", 5.0, "the last value")
         assert recorder.contents.count(None) == 1
+
+    def test_90_a_key_without_permission(self, server: Service, namespace: str) -> None:
+        """Who may not read or write a key is told so at once, and what he may follow goes on."""
+        with redis.Redis(server.host, server.port) as raw:
+            raw.acl_setuser(
+                "partly",
+                enabled=True,
+                passwords=["+s3cret"],
+                keys=[f"sofa:{{{namespace}/config*/DEFAULT_GROUP/open}}:*", f"sofa:{{{namespace}}}:buckets"],
+                channels=["sofa:*"],
+                commands=["+@all"],
+            )
+        url = f"redis://partly:s3cret@{server.host}:{server.port}"
+        with ConfigCenter(url, options={"namespace": namespace, "snapshot": "off"}) as config:
+            recorder = ConfigRecorder()
+            config.add_listener("open", recorder)
+            for number in range(2):
+                config.publish("open", str(number))
+                for verb in (
+                    lambda: config.get("closed"),
+                    lambda: config.publish("closed", "x"),
+                    lambda: config.remove("closed"),
+                    lambda: config.history("closed"),
+                    lambda: config.add_listener("closed", print),
+                ):
+                    with takes(1.5, "a refusal"), pytest.raises(Denied) as caught:
+                        verb()
+                    assert "s3cret" not in str(caught.value)
+                eventually(lambda: recorder.content == str(number), 5.0, "what is permitted is told")  # noqa: B023  called at once
+        wrong = ConfigCenter(url.replace("s3cret", "wrong"), options={"snapshot": "off"})
+        with wrong, takes(1.5, "a refusal"), pytest.raises(Denied):
+            wrong.get("open")

@@ -86,3 +86,25 @@ def test_a_recording_registry_notes_the_calls_and_works() -> None:
         verbs = [(verb, service) for verb, service, _ in registry.calls]
     assert verbs == [(verb, SERVICE) for verb in ("publish", "lookup", "subscribe", "watch")]
     assert registry.calls[0][2] == {"instances": "10.0.0.7:80", "weight": 7}
+
+
+def test_a_stage_has_configuration_and_its_faults(registry_stage: RegistryStage) -> None:
+    with registry_stage.config() as writer, registry_stage.config() as reader:
+        writer.publish("pool.yaml", "size: 10")
+        with reader.watch("pool.yaml") as watch:
+            change = watch.next(timeout=5)
+            assert change is not None
+            assert change.item == writer.get("pool.yaml")
+            with registry_stage.partitioned():
+                stale = reader.get("pool.yaml", timeout=0.3)
+                assert stale is not None
+                assert (stale.text, stale.stale) == ("size: 10", True)
+                with pytest.raises(Unavailable):
+                    writer.publish("pool.yaml", "size: 20", timeout=0.3)
+
+    async def work() -> None:
+        async with registry_stage.async_config() as config:
+            found = await config.get("pool.yaml")
+            assert found is not None
+
+    asyncio.run(work())
