@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from sofa_registry_adapters.engine.plugins import BACKENDS, DISTRIBUTION, Plugins
+from sofa_registry_adapters.engine.store_config import config_capabilities
 from sofa_registry_adapters.errors import InvalidArgument
 from sofa_registry_adapters.settings import SHARED_OPTIONS, table_of, unknown
 from sofa_registry_adapters.spi.options import BackendType, Option, Value
@@ -20,6 +21,7 @@ BACKEND_TITLES = (
     "dead publisher gone",
     "loss noticed within",
     "largest record",
+    "largest configuration value",
     "extra",
 )
 
@@ -60,9 +62,23 @@ def backend_row(backend: BackendType) -> tuple[str, ...]:
         "yes" if can.push else "no, they are polled for",
         _death(backend),
         f"{can.detects_loss_within:g} s",
-        f"{can.max_value_bytes:,} bytes".replace(",", " "),
+        _bytes(can.max_value_bytes),
+        _bytes(largest_config(backend)),
         backend.extra,
     )
+
+
+def largest_config(backend: BackendType) -> int:
+    """Bytes of the largest configuration value; 0 where no configuration is kept."""
+    can = backend.capabilities
+    if backend.load_config is None:
+        can = config_capabilities(can)
+    kept = backend.load_config is not None or (backend.store and can.compare_and_set)
+    return (can.max_config_bytes or can.max_value_bytes) if kept else 0
+
+
+def _bytes(number: int) -> str:
+    return f"{number:,} bytes".replace(",", " ") if number else "none"
 
 
 def _reach(backend: BackendType) -> str:

@@ -308,4 +308,5 @@ def _author() -> str:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):
         user = "?"
-    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+    # A name from the environment may have bytes that are no text.
+    return f"{user}@{socket.gethostname()}:{os.getpid()}".encode("utf-8", "replace").decode()

@@ -44,4 +44,7 @@ def placed(listener: Listener, engine: object, key: ConfigKey, *, asynchronous: 
         finally:
             _PLACE.reset(token)
 
-    return waiting if asynchronous else blocking
+    chosen: Listener = waiting if asynchronous else blocking
+    # By this name a listener that fails is reported; what has none of its own is shown as it is.
+    chosen.__qualname__ = getattr(listener, "__qualname__", repr(listener))
+    return chosen

@@ -36,7 +36,14 @@ from sofa_registry_adapters.errors import (
     Unavailable,
     Unsupported,
 )
-from sofa_registry_adapters.events import ConfigChanged, ConfigLooped, ConfigRejected, ConfigSnapshotFailed, Event
+from sofa_registry_adapters.events import (
+    ConfigChanged,
+    ConfigLooped,
+    ConfigRejected,
+    ConfigSnapshotFailed,
+    Event,
+    ListenerFailed,
+)
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.config import ConfigBackend, ConfigDraft
 from sofa_registry_adapters.spi.hooks import hookimpl
@@ -350,6 +357,29 @@ class TestVerbs:
         author = product.backend.drafts[0].author
         assert author.endswith(f":{os.getpid()}")
         assert "@" in author
+
+    def test_a_name_that_is_no_text_is_no_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("LOGNAME", "\udcff\udcfe")
+        product = Product()
+        with product.center() as config:
+            config.publish(KEY, "x")
+        assert product.backend.drafts[0].author.startswith("??@")
+
+    def test_a_listener_that_fails_is_named(self, name: str) -> None:
+        class Callable:
+            def __repr__(self) -> str:
+                return "<a callable>"
+
+            def __call__(self, change: ConfigChange) -> None:
+                raise ValueError
+
+        failed: list[ListenerFailed] = []
+        with center(name) as config:
+            config.events.on(ListenerFailed, failed.append)
+            config.add_listener(KEY, Callable())
+            config.add_listener(KEY, [].index)
+            eventually(lambda: len(failed) == 2)
+        assert [one.listener for one in failed] == ["<a callable>", "list.index"]
 
     def test_text_only(self) -> None:
         product = Product(binary_config=False, max_config_bytes=5)
