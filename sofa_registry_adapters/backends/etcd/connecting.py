@@ -14,7 +14,7 @@ import grpc
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.failures import translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
-from sofa_registry_adapters.errors import InvalidURL, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
 from sofa_registry_adapters.spi.options import Address, Target
 
@@ -148,6 +148,9 @@ class Connector:
             with translating(where):
                 status = await connection.ask(STATUS, rpc.StatusRequest(), "", self._patience)
             check_status(status, where)
+        except Denied:
+            # Newer servers with users tell it to administrators only. It answers, which is what was to be seen.
+            return connection
         except BaseException:
             with contextlib.suppress(Exception):
                 await connection.close()

@@ -16,12 +16,14 @@ ALARM = messages.call("Maintenance", "Alarm")
 
 
 async def diagnose(session: Session) -> Diagnosis:
-    """Servers older than needed are refused when the store is opened. A user who may not ask for alarms learns less."""
-    status = await session.link.ask(STATUS, rpc.StatusRequest())
+    """Servers older than needed are refused when the store is opened. Whoever may not ask, with newer servers any but root, learns less."""
+    version = ""
+    with contextlib.suppress(Refused):
+        version = (await session.link.ask(STATUS, rpc.StatusRequest())).version
     alarms: list[Message] = []
     with contextlib.suppress(Refused):
         alarms = list((await session.link.ask(ALARM, rpc.AlarmRequest(action=rpc.AlarmRequest.GET))).alarms)
-    return Diagnosis(server=f"etcd {status.version}", remarks=tuple(_remarks(alarms)))
+    return Diagnosis(server=f"etcd {version}".strip(), remarks=tuple(_remarks(alarms)))
 
 
 def _remarks(alarms: list[Message]) -> Iterator[str]:

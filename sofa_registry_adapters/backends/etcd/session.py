@@ -13,10 +13,10 @@ from sofa_registry_adapters.backends.etcd.keys import Keyspace
 from sofa_registry_adapters.backends.etcd.lease import Lease
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import rpc
-from sofa_registry_adapters.backends.etcd.reading import Reading, read, unchanged
+from sofa_registry_adapters.backends.etcd.reading import RANGE, Reading, read, unchanged
 from sofa_registry_adapters.backends.etcd.watching import Feed, Stream
 from sofa_registry_adapters.backends.etcd.writing import Task, run
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.store import Bucket, RecordKey
 
@@ -65,7 +65,7 @@ class Session:
         try:
             async with asyncio.timeout(self._patience):
                 if not self.lease.id:
-                    check_status(await self.link.ask(STATUS, rpc.StatusRequest()), connection.where)
+                    await self._look(connection.where)
                 elif not await self.lease.renew():
                     self.over()
                 return await self.holdings.check()
@@ -77,6 +77,14 @@ class Session:
             # Also of a server that answers that it has no leader: another one may have.
             self.link.drop(connection, error)
             raise
+
+    async def _look(self, where: str) -> None:
+        """Whether the server is one of a cluster with a leader. Raises `RegistryError`."""
+        try:
+            check_status(await self.link.ask(STATUS, rpc.StatusRequest()), where)
+        except Denied:
+            # Told to administrators only; a read needs a leader as well, even of a key that nobody has.
+            await self.link.ask(RANGE, rpc.RangeRequest(key=self.keyspace.root, limit=1, keys_only=True))
 
     async def read(self, bucket: Bucket) -> Reading:
         """All records of a bucket."""
