@@ -25,6 +25,9 @@ class _Granted(msgspec.Struct, rename="camel"):
     access_token: str
     token_ttl: float = 18000.0
 
+    def __repr__(self) -> str:
+        return f"<token for {self.token_ttl:g} s>"
+
 
 class Access:
     """The token of one user. Without credentials there is none, and nothing is asked for."""

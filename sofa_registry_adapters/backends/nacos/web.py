@@ -27,6 +27,10 @@ class Reply(NamedTuple):
     status: int
     body: bytes
 
+    def __repr__(self) -> str:
+        # That to a login has a token in it.
+        return f"<Reply {self.status} of {self.where}, {len(self.body)} bytes>"
+
 
 class Web:
     """Requests to the first server of the URL that answers. Each has a connection of its own, on a daemon thread."""
