@@ -18,7 +18,15 @@ ABSENT = frozenset((404, 405, 410, 501))
 RENEW_AT = 0.8
 """The part of its life-time after which a token is renewed."""
 FRESH = 1.0
-"""Seconds in which a token that is refused is not to blame, so that nobody logs in again and again."""
+"""Seconds in which a new token that is refused is not to blame; twice as many after each that was fetched for this reason."""
+MOST_FRESH = 300.0
+AGAIN = 1.0
+"""Seconds after a login that was refused before the next one; later a quarter of the time that this goes on."""
+MOST_AGAIN = 30.0
+REFUSED = frozenset((401, 403, 500))
+"""What a server says to a wrong password: one of line 3 without its console has an internal error then."""
+WITHOUT = 300.0
+"""Seconds after which a server without accounts is asked again."""
 
 
 class _Granted(msgspec.Struct, rename="camel"):
@@ -35,7 +43,6 @@ class Access:
     def __init__(self, target: Target, clock: Clock, web: Web) -> None:
         self._user = target.username
         self._password = target.password
-        self._timeout = target.number("call_timeout")
         self._clock = clock
         self._web = web
         self._lock = asyncio.Lock()
@@ -43,6 +50,12 @@ class Access:
         self._since = 0.0
         self._renew_at = 0.0
         self._ends_at = 0.0
+        self._fresh = FRESH
+        self._refusal: Denied | None = None
+        self._refused_since = 0.0
+        self._refused_until = 0.0
+        self.logins: int = 0
+        """How many tokens there have been."""
 
     @property
     def needed(self) -> bool:
@@ -57,26 +70,48 @@ class Access:
 
     async def other(self, refused: str) -> str:
         """A token other than the one that was just refused; empty if that one is too young to be the reason."""
-        if not self.needed or (refused == self._token and self._clock.monotonic() < self._since + FRESH):
+        now = self._clock.monotonic()
+        if not self.needed or (refused == self._token and now < self._since + self._fresh):
             return ""
-        self._ends_at = self._renew_at = 0.0
+        if refused == self._token:
+            self._ends_at = self._renew_at = 0.0
+            self._fresh = min(self._fresh * 2, MOST_FRESH)
         return await self._renewed(refused)
 
     async def _renewed(self, known: str) -> str:
         async with self._lock:
             if self._token != known and self._clock.monotonic() < self._renew_at:
                 return self._token
+            if self._refusal is not None and self._clock.monotonic() < self._refused_until:
+                raise self._refusal.about(frozenset())
             try:
                 granted = await self._log_in()
             except Unavailable:
                 if self._clock.monotonic() < self._ends_at:
                     return self._token
                 raise
-            now = self._clock.monotonic()
-            self._token, self._since = granted.access_token, now
-            self._renew_at = now + granted.token_ttl * RENEW_AT
-            self._ends_at = now + granted.token_ttl
+            except Denied as error:
+                self._note_refusal(error)
+                raise
+            self._take(granted)
             return self._token
+
+    def _take(self, granted: _Granted) -> None:
+        now = self._clock.monotonic()
+        if self._renew_at:
+            self._fresh = FRESH
+        self._token, self._since, self._refusal = granted.access_token, now, None
+        self._renew_at = now + granted.token_ttl * RENEW_AT
+        self._ends_at = now + granted.token_ttl
+        self.logins += 1
+
+    def _note_refusal(self, error: Denied) -> None:
+        """Whoever has a wrong password does not try it again and again: checking one costs a server a tenth of a second."""
+        now = self._clock.monotonic()
+        if self._refusal is None:
+            self._refused_since = now
+        self._refusal = error
+        self._refused_until = now + min(max(AGAIN, (now - self._refused_since) / 4), MOST_AGAIN)
 
     async def _log_in(self) -> _Granted:
         for path in PATHS:
@@ -84,11 +119,10 @@ class Access:
             if reply.status not in ABSENT:
                 return self._read(reply)
         # Without the plug-in for authentication there is no such path, and no token is needed.
-        return _Granted("", self._timeout)
+        return _Granted("", WITHOUT)
 
     def _read(self, reply: Reply) -> _Granted:
-        # A server of line 3 without its console answers a wrong password with an inner error.
-        if reply.status in (401, 403, 500):
+        if reply.status in REFUSED:
             raise Denied(f"{reply.where} refuses the user {self._user!r}: check the user and the password in the URL")
         try:
             return msgspec.json.decode(reply.body, type=_Granted)

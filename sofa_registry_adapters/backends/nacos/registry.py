@@ -15,7 +15,7 @@ from sofa_registry_adapters.backends.nacos.rivals import Rivals
 from sofa_registry_adapters.backends.nacos.slots import Prepared, Slot, told
 from sofa_registry_adapters.backends.nacos.transport import Transport
 from sofa_registry_adapters.backends.nacos.watching import Subscriptions, Told
-from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, Denied, RegistryError, Unavailable
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
@@ -48,6 +48,7 @@ class NacosRegistry(RegistryBackend):
         self._rivals = Rivals(clock, self._capabilities.visible_within)
         self._on: Connection | None = None
         self._slots: dict[ServiceKey, Slot] = {}
+        self._denied: dict[ServiceKey, int] = {}
         self._missing: dict[ServiceKey, frozenset[str]] = {}
         # One writer at a time: the later of two requests for one slot has to be the later one at the server, too.
         self._writing = asyncio.Lock()
@@ -111,6 +112,8 @@ class NacosRegistry(RegistryBackend):
                 raise
             except RegistryError as error:
                 refused.append(error)
+                if isinstance(error, Denied):
+                    self._denied[service] = self._transport.logins
 
     async def _conflicts(self, on: Connection, slot: Slot, wanted: Sequence[Instance]) -> Mapping[str, RegistryError]:
         """Those whose id a newer publisher has. The server is asked if there was one a moment ago."""
@@ -134,6 +137,7 @@ class NacosRegistry(RegistryBackend):
     # Staying alive.
 
     async def renew(self) -> Mapping[ServiceKey, frozenset[str]]:
+        await self._transport.log_in()
         async with self._transport.answering() as connection:
             self._adopt(connection)
             service = self._rivals.next()
@@ -141,6 +145,9 @@ class NacosRegistry(RegistryBackend):
                 await self._transport.probe(connection)
             else:
                 await self._look(connection, self._slots[service])
+        for denied in [one for one, logins in self._denied.items() if logins < self._transport.logins]:
+            del self._denied[denied]
+            self._missing[denied] = frozenset()
         missing, self._missing = self._missing, {}
         return missing
 

@@ -225,6 +225,15 @@ class Transport:
             connection.drop(Unavailable(f"{self.where} gives no answer"))
             raise
 
+    @property
+    def logins(self) -> int:
+        """How many tokens there have been; with another one, what was denied may be tried again."""
+        return self._access.logins
+
+    async def log_in(self) -> None:
+        """Have a token that is good for a while, where one is needed. Raises `Denied` and `Unavailable`."""
+        await self._access.token()
+
     async def probe(self, on: Connection) -> None:
         """Return if the server answers, and knows the connection. Raises `Unavailable`."""
         await self.ask("HealthCheckRequest", {}, wire.Answer, on=on)

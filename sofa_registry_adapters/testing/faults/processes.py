@@ -29,6 +29,19 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])
 """
 
+_STOPS_WITHIN = 1.0
+"""Seconds that the threads of a program may take to stop; one in the kernel stops when that lets it."""
+
+
+def _runs(process: int) -> bool:
+    """Whether a thread of the process still runs, where the machine says so (Linux)."""
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "TtZX":
+                return True
+    return False
+
 
 class ChildProcess:
     """One program, started at once, in a session of its own; it dies with this process, however that ends.
@@ -120,8 +133,11 @@ class ChildProcess:
         return self.wait(timeout)
 
     def stop(self) -> None:
-        """SIGSTOP: the program hangs where it is, its connections stay open, the kernel accepts new ones."""
+        """SIGSTOP: the program hangs when this returns, its connections stay open, the kernel accepts new ones."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _STOPS_WITHIN
+        while _runs(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def cont(self) -> None:
         """SIGCONT: the program goes on as if no time had passed."""
