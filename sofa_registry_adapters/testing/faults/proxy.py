@@ -86,7 +86,6 @@ class NetProxy:
         self._budget: int | None = None
         self._last_cut: asyncio.Task[None] | None = None
         self._listeners: list[socket.socket] = []
-        self._doormen: list[asyncio.Task[None]] = []
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="NetProxy", daemon=True)
@@ -156,7 +155,7 @@ class NetProxy:
         """Stop listening and reset every connection; `pass_through` listens on the same port again."""
 
         async def shut() -> None:
-            await self._stop_listening()
+            self._stop_listening()
             await self._cut()
 
         self._switch(shut())
@@ -198,7 +197,7 @@ class NetProxy:
             self.port = int(self._listeners[0].getsockname()[1]) - self.offsets[0]
             host, port = self.upstream
             for offset, listener in zip(self.offsets, self._listeners, strict=True):
-                self._doormen.append(asyncio.create_task(self._accept(listener, (host, port + offset))))
+                self._loop.add_reader(listener, self._accept, listener, (host, port + offset))
 
     def _bind(self) -> list[socket.socket]:
         chosen = self.port
@@ -221,23 +220,23 @@ class NetProxy:
             bound.pop_all()
         return listeners
 
-    async def _stop_listening(self) -> None:
-        for doorman in self._doormen:
-            doorman.cancel()
-        if self._doormen:
-            await asyncio.wait(self._doormen)
+    def _stop_listening(self) -> None:
         for listener in self._listeners:
+            self._loop.remove_reader(listener)
             listener.close()
-        self._doormen, self._listeners = [], []
+        self._listeners = []
 
-    async def _accept(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(listener)
-            self.accepted += 1
-            link = _Link(client)
-            task = asyncio.create_task(self._carry(link, upstream))
-            self._links[task] = link
-            task.add_done_callback(self._forget)
+    def _accept(self, listener: socket.socket, upstream: tuple[str, int]) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # whoever knocked has gone
+        client.settimeout(0)
+        self.accepted += 1
+        link = _Link(client)
+        task = self._loop.create_task(self._carry(link, upstream))
+        self._links[task] = link
+        task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._links.pop(task).close()
