@@ -241,6 +241,9 @@ class StoreRegistry(RegistryBackend):
                 lost[service] = lost.get(service, frozenset()) | held.instance_ids
         return lost
 
+    async def lost(self) -> None:
+        await self._store.lost()
+
     async def _delete_echoes(self) -> None:
         """Delete again what was withdrawn after a write of unknown outcome, which may have come late."""
         if not self._echoes or self._writing.locked():

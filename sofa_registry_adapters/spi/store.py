@@ -157,6 +157,12 @@ class RecordStore(ABC):
     async def renew(self) -> Collection[RecordKey]:
         """Keep this owner alive; the answer has own records that are missing or no longer ours."""
 
+    async def lost(self) -> None:
+        """Return when `renew` has certainly something to find: it is then called at once. By default never."""
+        import asyncio
+
+        await asyncio.Event().wait()
+
     @abstractmethod
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
         """All records of the bucket; None if it certainly still is at the revision ``known``."""

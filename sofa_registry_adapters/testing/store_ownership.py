@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from sofa_registry_adapters.errors import Conflict, RegistryError, ValueTooLarge
-from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey
+from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, RecordStore
 from sofa_registry_adapters.testing.faults.waiting import eventually_async
 from sofa_registry_adapters.testing.store_kit import (
     HERE,
@@ -154,6 +154,19 @@ class OwnershipContract:
             await reports(store, key("a"))
 
     @bounded
+    async def test_4_lost_has_a_reason(self, stores: Stores) -> None:
+        store, accomplice = await stores.open(), await stores.open()
+        await write(store, record("a"), record("b"))
+        await erase(store, key("b"))
+        assert not await store.renew()
+        assert not await _lost(store, 0.3), "nothing was lost"
+        await stores.delete_behind(accomplice, key("a"))
+        if await _lost(store, store.capabilities.detects_loss_within):
+            assert set(await store.renew()) == {key("a")}, "it returned, and renew found nothing"
+            await erase(store, key("a"))
+            assert not await _lost(store, 0.3), "it was told already"
+
+    @bounded
     async def test_4_a_live_owner_outlives_its_lease(self, stores: Stores) -> None:
         store, reader = await stores.open(), await stores.open()
         need(store.capabilities, "lease")
@@ -218,6 +231,15 @@ class OwnershipContract:
             STEP_SECONDS,
             f"closed stores leave no thread and no open file (before: {threads} and {files})",
         )
+
+
+async def _lost(store: RecordStore, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await store.lost()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _live_and_close(stores: Stores) -> None:
