@@ -9,9 +9,9 @@ import pytest
 
 from sofa_registry_adapters.registry import Registry
 from sofa_registry_adapters.testing.contract import RegistryContract, ServiceFaults
-from sofa_registry_adapters.testing.contract.kit import SLACK, Registries
-from sofa_registry_adapters.testing.contract.outages import Scene
-from sofa_registry_adapters.testing.faults import NetProxy
+from sofa_registry_adapters.testing.contract.kit import ECHO, SLACK, STEP, Registries
+from sofa_registry_adapters.testing.contract.outages import MANY, Scene
+from sofa_registry_adapters.testing.faults import NetProxy, eventually
 from sofa_registry_adapters.testing.plugin import OwnEtcd
 from sofa_registry_adapters.testing.services import Service
 
@@ -66,6 +66,19 @@ class TestEtcdRegistry(RegistryContract):
             scene.recovers(self.recovery_seconds + SLACK)
             scene.changes_flow(weight)
         assert scene.recorder.smallest == len(scene.many.instances)
+
+    def test_54_compaction_while_away(self, registries: Registries, faults: ServiceFaults) -> None:
+        """What changed while nobody could be told is not lost, even when the server has forgotten how it came about."""
+        scene = Scene(registries)
+        for weight in (1, 2):
+            faults.black_hole()
+            eventually(lambda: scene.recorder.stale, registries.lease + STEP, "the outage is noticed")
+            faults.delete_behind(ECHO, MANY[weight])
+            found = ask(faults.service, "kv/range", key="AA==", range_end="AA==", count_only=True)
+            ask(faults.service, "kv/compaction", revision=found["header"]["revision"])
+            faults.heal()
+            scene.recovers(self.recovery_seconds + SLACK)
+            scene.changes_flow(weight)
 
 
 class TestEtcd36Registry(TestEtcdRegistry):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import grpc
 
 from sofa_registry_adapters.backends.etcd import messages
-from sofa_registry_adapters.backends.etcd.failures import translating
+from sofa_registry_adapters.backends.etcd.failures import translate, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
@@ -26,7 +27,6 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
     # Servers end connections that ask more often than every five seconds.
     ("grpc.keepalive_time_ms", 10_000),
@@ -39,6 +39,10 @@ _OPTIONS = (
 STATUS = messages.call("Maintenance", "Status")
 LEADER_NEEDED = ("hasleader", "true")
 """Ends a stream when the server has lost its cluster, so that it does not stay silent."""
+
+
+def _options() -> tuple[tuple[str, int], ...]:
+    return (*_OPTIONS, ("grpc.max_receive_message_length", MESSAGE_BYTES))
 
 
 class Connection:
@@ -102,17 +106,16 @@ class Connector:
         for name, file in self._files.items():
             if not file.is_file():
                 raise InvalidURL(f"the option {name} names {str(file)!r}, which is not a file")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        for name, load in (("ca", context.load_verify_locations), ("cert", self._load_pair(context))):
+        for name, check in (("ca", _check_authorities), ("cert", self._check_pair)):
             if name in self._files:
                 try:
-                    load(str(self._files[name]))
+                    check(str(self._files[name]))
                 except (OSError, ssl.SSLError) as error:
                     raise InvalidURL(f"the option {name} names {str(self._files[name])!r}: {error}") from None
 
-    def _load_pair(self, context: ssl.SSLContext) -> Callable[[str], None]:
-        key = self._files.get("key")
-        return lambda cert: context.load_cert_chain(cert, key, password=_no_password)
+    def _check_pair(self, cert: str) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_cert_chain(cert, self._files.get("key"), password=_no_password)
 
     @property
     def credentials(self) -> tuple[str, str] | None:
@@ -143,27 +146,38 @@ class Connector:
     async def _try(self, address: Address) -> Connection:
         host = f"[{address.host}]" if ":" in address.host else address.host
         where = f"{host}:{address.port}"
+        await self._knock(address, where)
         connection = Connection(where, self._channel(f"dns:///{where}"))
         try:
-            with translating(where):
-                status = await connection.ask(STATUS, rpc.StatusRequest(), "", self._patience)
-            check_status(status, where)
-        except Denied:
-            # Newer servers with users tell it to administrators only. It answers, which is what was to be seen.
-            return connection
-        except BaseException:
+            # Newer servers with users tell it to administrators only. They answer, which is what was to be seen.
+            with contextlib.suppress(Denied), translating(where):
+                check_status(await connection.ask(STATUS, rpc.StatusRequest(), "", self._patience), where)
+        except BaseException as error:
             with contextlib.suppress(Exception):
                 await connection.close()
+            if isinstance(error, Unavailable) and "Socket closed" in str(error):
+                hint = "if it speaks without TLS, write etcd://" if self._secure else "if it speaks TLS, write etcds://"
+                raise Unavailable(f"{error}: {hint}") from error
             raise
         return connection
 
+    async def _knock(self, address: Address, where: str) -> None:
+        """See whether somebody is there, which costs a twentieth of a channel."""
+        try:
+            async with asyncio.timeout(self._patience):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+        except OSError as error:
+            text = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error) or "no answer in time"
+            raise Unavailable(f"etcd at {where} cannot be reached: {text}") from None
+        writer.transport.abort()
+
     def _channel(self, target: str) -> Any:
         if not self._secure:
-            return grpc.aio.insecure_channel(target, options=_OPTIONS)
+            return grpc.aio.insecure_channel(target, options=_options())
         # Read each time: certificates are renewed under a running process.
         ca, cert, key = (self._read(name) for name in ("ca", "cert", "key"))
         credentials = grpc.ssl_channel_credentials(ca, (key or cert) if cert else None, cert)
-        return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        return grpc.aio.secure_channel(target, credentials, options=_options())
 
     def _read(self, name: str) -> bytes | None:
         file = self._files.get(name)
@@ -173,6 +187,10 @@ class Connector:
             return file.read_bytes()
         except OSError as error:
             raise InvalidURL(f"the option {name} names {str(file)!r}: {error}") from None
+
+
+def _check_authorities(ca: str) -> None:
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca)
 
 
 def _no_password() -> str:
@@ -205,7 +223,7 @@ class Conversation:
         self._where = connection.where
         self._heard = heard
         self._ended = ended
-        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[Message | None] = asyncio.Queue()
         self._call = connection.converse(call, self._requests(), token)
         self._task: asyncio.Task[None] | None = asyncio.create_task(self._listen())
 
@@ -214,8 +232,8 @@ class Conversation:
         self._outgoing.put_nowait(request)
 
     async def _requests(self) -> AsyncIterator[Message]:
-        while True:
-            yield await self._outgoing.get()
+        while (request := await self._outgoing.get()) is not None:
+            yield request
 
     async def _listen(self) -> None:
         try:
@@ -225,6 +243,11 @@ class Conversation:
             reason: RegistryError = Unavailable(f"etcd at {self._where} ended the stream")
         except RegistryError as error:
             reason = error
+        except Exception as error:  # noqa: BLE001  whatever it is, those who listen have to know
+            reason = translate(error, self._where)
+        finally:
+            # grpc goes on waiting for what else there is to be said.
+            self._outgoing.put_nowait(None)
         self._ended(reason)
 
     async def close(self) -> None:

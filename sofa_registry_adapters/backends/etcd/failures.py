@@ -50,7 +50,7 @@ _BY_TEXT: tuple[tuple[str, type[RegistryError], str], ...] = (
     ("WRONG_VERSION_NUMBER", Unavailable, "it seems to speak without TLS: write etcd:// for that"),
     ("CERTIFICATE_VERIFY_FAILED", Unavailable, "its certificate is not signed by one in the option ca"),
 )
-_TOKEN = ("invalid auth token", "revision of auth store is old")
+_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
 
 
 def translate(error: Exception, where: str) -> RegistryError:
@@ -95,6 +95,13 @@ def of_connection(error: BaseException | None) -> bool:
 def of_member(error: BaseException | None) -> bool:
     """Whether the server could be reached, and another one of its cluster may do better."""
     return says(error, "etcdserver:")
+
+
+def again(error: RegistryError) -> RegistryError:
+    """The same error, to be raised once more."""
+    copied = type(error)(*error.args)
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sofa_registry_adapters.backends.etcd import messages
@@ -43,9 +44,11 @@ class Guard:
 
     def compacted(self) -> None:
         self.watch, self.blind = None, True
+        self._holdings.alarm.set()
 
     def cut(self, reason: RegistryError) -> None:
         self.watch = None
+        self._holdings.alarm.set()
 
 
 class Holdings:
@@ -63,6 +66,8 @@ class Holdings:
         self._guards: dict[Span, Guard] = {}
         self._guard_of: dict[RecordKey, Guard] = {}
         self._in_bucket: dict[Path, int] = {}
+        self.alarm: asyncio.Event = asyncio.Event()
+        """Set while `check` has something to do."""
 
     def holds(self, key: RecordKey) -> bool:
         """Whether the record was written by us and is not known to be gone."""
@@ -79,6 +84,8 @@ class Holdings:
             self._writing[key] -= 1
             if not self._writing[key]:
                 del self._writing[key]
+            if key in self._doubts:
+                self.alarm.set()
 
     def keep(self, written: Mapping[RecordKey, int]) -> None:
         """These were written, at these revisions."""
@@ -105,9 +112,12 @@ class Holdings:
         """A key of ours changed."""
         if event.type == DELETED or event.kv.lease != self._lease.id:
             self._doubts[key] = event.kv.mod_revision
+            if key not in self._writing:
+                self.alarm.set()
 
     async def check(self) -> Collection[RecordKey]:
         """What is known to be gone. Raises `RegistryError`."""
+        self.alarm.clear()
         for guard in [one for one in self._guards.values() if one.blind]:
             await self._look(guard)
         for guard in self._guards.values():

@@ -7,9 +7,10 @@ import math
 
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.connecting import Conversation
+from sofa_registry_adapters.backends.etcd.failures import again, is_token
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, rpc
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import Denied, RegistryError
 
 GRANT = messages.call("Lease", "LeaseGrant")
 KEEP_ALIVE = messages.call("Lease", "LeaseKeepAlive")
@@ -26,7 +27,6 @@ class Lease:
         self._granting = asyncio.Lock()
         self._conversation: Conversation | None = None
         self._answer: asyncio.Future[int] | None = None
-        link.on_cut.append(self._cut)
 
     async def granted(self) -> int:
         """The lease's id. Raises `RegistryError`."""
@@ -38,8 +38,19 @@ class Lease:
     async def renew(self) -> bool:
         """Keep it alive; False if it is over. Raises `RegistryError`."""
         await self._link.connection()
+        token = self._link.token
+        try:
+            return await self._renew()
+        except Denied as error:
+            if not is_token(error.__cause__):
+                raise
+        # Some servers look at the token of each renewal.
+        await self._link.authenticate(token)
+        return await self._renew()
+
+    async def _renew(self) -> bool:
         if self._conversation is None:
-            self._conversation = self._link.converse(KEEP_ALIVE, self._heard)
+            self._conversation = self._link.converse(KEEP_ALIVE, self._heard, self._ended)
         self._answer = asyncio.get_running_loop().create_future()
         self._conversation.say(rpc.LeaseKeepAliveRequest(ID=self.id))
         return await self._answer > 0
@@ -48,10 +59,10 @@ class Lease:
         if self.id == response.ID and self._answer is not None and not self._answer.done():
             self._answer.set_result(response.TTL)
 
-    def _cut(self, reason: RegistryError) -> None:
+    def _ended(self, reason: RegistryError) -> None:
         self._conversation = None
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Unavailable(str(reason)))
+            self._answer.set_exception(again(reason))
             self._answer.exception()  # nobody may be waiting
 
     async def revoke(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation
-from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
+from sofa_registry_adapters.backends.etcd.failures import again, is_token, of_connection, of_member, says, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.errors import RegistryError, Unavailable
 
@@ -19,16 +19,15 @@ AUTHENTICATE = messages.call("Auth", "Authenticate")
 
 
 class Link:
-    """See the module. ``on_cut`` are called when the connection is given up, with the reason."""
+    """See the module."""
 
     def __init__(self, connector: Connector) -> None:
         self.token: str = ""
         self.current: Connection | None = None
-        self.on_cut: list[Callable[[RegistryError], None]] = []
         self._connector = connector
         self._connecting: asyncio.Task[Connection] | None = None
         self._authenticating = asyncio.Lock()
-        self._conversations: list[Conversation] = []
+        self._conversations: dict[Conversation, Callable[[RegistryError], None]] = {}
         self._parting: set[asyncio.Task[None]] = set()
         self._failed: tuple[float, RegistryError] | None = None
         self._closed = False
@@ -45,7 +44,7 @@ class Link:
         except RegistryError as error:
             if not is_token(error.__cause__) or self._connector.credentials is None:
                 raise
-        await self._authenticate(connection, token)
+        await self.authenticate(token)
         return await self._ask(connection, call, request, seconds)
 
     async def _ask(self, connection: Connection, call: Call, request: Message, seconds: float) -> Message:
@@ -67,7 +66,7 @@ class Link:
         if self._connecting is None:
             loop = asyncio.get_running_loop()
             if self._failed is not None and loop.time() < self._failed[0] + PAUSE:
-                raise _again(self._failed[1])
+                raise again(self._failed[1])
             # One attempt for all who wait; who stops waiting does not end it.
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(_look)
@@ -92,8 +91,11 @@ class Link:
         finally:
             self._connecting = None
 
+    async def authenticate(self, stale: str) -> None:
+        """Get another token than this one, unless somebody else has. Raises `RegistryError`."""
+        await self._authenticate(await self.connection(), stale)
+
     async def _authenticate(self, connection: Connection, stale: str) -> None:
-        """Get a token, unless somebody else got one meanwhile. Raises `RegistryError`."""
         credentials = self._connector.credentials
         if credentials is None:
             return
@@ -110,28 +112,32 @@ class Link:
             else:
                 self.token = answer.token
 
-    def converse(self, call: Call, heard: Callable[[Message], None]) -> Conversation:
-        """A stream on the connection that there is; when it ends the connection is given up.
+    def converse(
+        self, call: Call, heard: Callable[[Message], None], ended: Callable[[RegistryError], None]
+    ) -> Conversation:
+        """A stream on the connection that there is; ``ended`` is called when it ends, unless by `leave`.
 
-        Raises `Unavailable` if there is none.
+        If it ends because the server is gone, the connection is given up. Raises `Unavailable` if there is none.
         """
-        connection, token = self.current, self.token
+        connection = self.current
         if connection is None:
             raise Unavailable("there is no connection")
 
-        def ended(reason: RegistryError) -> None:
-            if token == self.token and is_token(reason.__cause__):
-                self.token = ""
-            self.drop(connection, reason)
+        def over(reason: RegistryError) -> None:
+            if conversation not in self._conversations:
+                return
+            self.leave(conversation)
+            ended(reason)
+            if isinstance(reason, Unavailable):
+                self.drop(connection, reason)
 
-        conversation = Conversation(connection, call, token, heard, ended)
-        self._conversations.append(conversation)
+        conversation = Conversation(connection, call, self.token, heard, over)
+        self._conversations[conversation] = ended
         return conversation
 
     def leave(self, conversation: Conversation) -> None:
         """End a stream, and nothing else."""
-        if conversation in self._conversations:
-            self._conversations.remove(conversation)
+        if self._conversations.pop(conversation, None) is not None:
             self._aside(conversation.close())
 
     def drop(self, connection: Connection, reason: RegistryError) -> None:
@@ -140,11 +146,11 @@ class Link:
             return
         self.current = None
         self._connector.skip()
-        for conversation in tuple(self._conversations):
+        conversations = dict(self._conversations)
+        for conversation, ended in conversations.items():
             self.leave(conversation)
+            ended(reason)
         self._aside(connection.close())
-        for cut in self.on_cut:
-            cut(reason)
 
     def _aside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -167,9 +173,3 @@ def _look(task: asyncio.Task[Connection]) -> None:
     # Nobody may be left to do it.
     if not task.cancelled():
         task.exception()
-
-
-def _again(error: RegistryError) -> RegistryError:
-    again = type(error)(*error.args)
-    again.__cause__ = error.__cause__
-    return again

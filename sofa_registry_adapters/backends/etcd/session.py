@@ -83,8 +83,10 @@ class Session:
         try:
             check_status(await self.link.ask(STATUS, rpc.StatusRequest()), where)
         except Denied:
-            # Told to administrators only; a read needs a leader as well, even of a key that nobody has.
-            await self.link.ask(RANGE, rpc.RangeRequest(key=self.keyspace.root, limit=1, keys_only=True))
+            # Told to administrators only. A read needs a leader as well, even of a key that nobody has; and whoever refuses
+            # it has one.
+            with contextlib.suppress(Denied):
+                await self.link.ask(RANGE, rpc.RangeRequest(key=self.keyspace.root, limit=1, keys_only=True))
 
     async def read(self, bucket: Bucket) -> Reading:
         """All records of a bucket."""

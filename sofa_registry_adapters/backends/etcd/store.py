@@ -90,8 +90,8 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         session = self._opened()
-        lease = session.lease.id
-        tasks = [Delete(key, session.keyspace.of_record(key), lease) for key in dict.fromkeys(keys)]
+        lease, held = session.lease.id, session.holdings.holds
+        tasks = [Delete(key, session.keyspace.of_record(key), lease, held=held(key)) for key in dict.fromkeys(keys)]
         await session.write(tasks)
         refused = {task.key: task.answer for task in tasks if isinstance(task.answer, RegistryError)}
         session.holdings.drop(task.key for task in tasks if task.key not in refused)
@@ -99,6 +99,9 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
 
     async def renew(self) -> Collection[RecordKey]:
         return await self._opened().renew()
+
+    async def lost(self) -> None:
+        await self._opened().holdings.alarm.wait()
 
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
         session = self._opened()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.connecting import Conversation
+from sofa_registry_adapters.backends.etcd.failures import again
 from sofa_registry_adapters.backends.etcd.keys import Span
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, kv, rpc
@@ -58,7 +59,6 @@ class Stream:
         self._conversation: Conversation | None = None
         self._asked: deque[Watch] = deque()
         self._watches: dict[int, Watch] = {}
-        link.on_cut.append(self._cut)
 
     def watch(self, listener: Listener, span: Span, start: int) -> Watch:
         """Tell the listener of all changes from the revision ``start`` on. Raises `Unavailable` without a connection."""
@@ -67,7 +67,7 @@ class Stream:
             self._link.leave(self._conversation)
             self._cut(Unavailable("the token of the watches was over"))
         if self._conversation is None:
-            self._conversation = self._link.converse(WATCH, self._heard)
+            self._conversation = self._link.converse(WATCH, self._heard, self._cut)
         request = rpc.WatchCreateRequest(key=span.first, range_end=span.end, start_revision=start, fragment=True)
         self._conversation.say(rpc.WatchRequest(create_request=request))
         watch = Watch(listener)
@@ -116,7 +116,7 @@ class Stream:
         for watch in watches:
             if not watch.over:
                 watch.over = True
-                watch.listener.cut(Unavailable(str(reason)))
+                watch.listener.cut(again(reason))
 
 
 def _end(watch: Watch, response: Message) -> None:

@@ -1,4 +1,9 @@
-"""Writing records: many in one transaction, each with a condition of its own, so that one refusal costs one record."""
+"""Writing records: many in one transaction, under the condition that each is what it is believed to be.
+
+A transaction that finds one of them changed writes nothing and says what is there: then it is known which ones are
+refused, and the rest is written under new conditions. All is done by operations at the top, of which every server checks
+whether the user may do them: etcd 3.4 does not look at those inside of others.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +18,14 @@ from sofa_registry_adapters.errors import Conflict, Denied, RegistryError, Unava
 from sofa_registry_adapters.spi.store import RecordKey
 
 TXN = messages.call("KV", "Txn")
-OPERATIONS = 120
-"""In one transaction, below the server's --max-txn-ops of 128, of which those inside each take one or two."""
+SIZES = (128, 128, 32, 4, 1, 1)
+"""Operations in one transaction, attempt by attempt, so that a record that keeps changing harms itself only.
+
+The server's --max-txn-ops is 128; a transaction that is refused for that is halved.
+"""
 BYTES = 1_000_000
 AT_ONCE = 8
 """Transactions that are on their way together."""
-ATTEMPTS = 4
-"""Times that a record is written under another condition because it changed meanwhile."""
 _TOO_MANY = "too many operations"
 
 
@@ -34,20 +40,33 @@ class Task(ABC):
         self.answer: int | RegistryError | None = None
 
     @abstractmethod
-    def request(self) -> Message:
-        """The transaction for this record."""
+    def condition(self) -> Message:
+        """What is believed to be there."""
 
     @abstractmethod
-    def heard(self, answer: Message, revision: int) -> None:
-        """What came of it; ``revision`` is that of what was written."""
+    def operation(self) -> Message:
+        """What to do then."""
+
+    @abstractmethod
+    def written(self, revision: int) -> None:
+        """It was done."""
+
+    @abstractmethod
+    def found(self, there: Message | None) -> None:
+        """Nothing was done, and this is there: believe that, or refuse."""
 
     def finish(self, answer: int | RegistryError | None) -> None:
-        """It is done."""
+        """It is over."""
         self.done, self.answer = True, answer
+
+    @property
+    def place(self) -> str:
+        """The record, for messages."""
+        return f"the record {self.key.name!r} in {'/'.join(self.key.bucket)}"
 
 
 class Put(Task):
-    """Write a record that is absent, or of the same kind and ours. ``expected`` is what is believed to be there."""
+    """Write a record that is absent, or of the same kind and ours; ``held`` is that it is believed to be ours."""
 
     def __init__(self, key: RecordKey, raw: bytes, value: bytes, lease: int, *, held: bool = False) -> None:
         super().__init__(key, raw, len(value))
@@ -55,45 +74,44 @@ class Put(Task):
         self._lease = lease
         self._held = held
 
-    def request(self) -> Message:
+    def condition(self) -> Message:
         # A key that is absent has the lease 0, too.
-        condition = absent(self.raw) if self._lease and not self._held else leased(self.raw, self._lease)
-        return rpc.TxnRequest(
-            compare=[condition], success=[put(self.raw, self._value, self._lease)], failure=[look(self.raw)]
-        )
+        return absent(self.raw) if self._lease and not self._held else leased(self.raw, self._lease)
 
-    def heard(self, answer: Message, revision: int) -> None:
-        if answer.succeeded:
-            self.finish(revision)
-            return
-        found = answer.responses[0].response_range.kvs
-        if not found:
-            self._held = False
-        elif found[0].lease == self._lease and self._lease:
-            self._held = True
-        else:
-            self.finish(Conflict(_held_by(self.key, found[0].lease)))
+    def operation(self) -> Message:
+        return put(self.raw, self._value, self._lease)
+
+    def written(self, revision: int) -> None:
+        self.finish(revision)
+
+    def found(self, there: Message | None) -> None:
+        if there is not None and there.lease != self._lease:
+            whose = f"belongs to the lease {there.lease:x}" if there.lease else "is permanent"
+            self.finish(Conflict(f"{self.place} {whose}"))
+        self._held = there is not None
 
 
 class Delete(Task):
-    """Delete a record that is ours or nobody's."""
+    """Delete a record that is ours or nobody's; ``held`` is that it is believed to be ours."""
 
-    def __init__(self, key: RecordKey, raw: bytes, lease: int) -> None:
+    def __init__(self, key: RecordKey, raw: bytes, lease: int, *, held: bool) -> None:
         super().__init__(key, raw)
         self._lease = lease
+        self._held = held
 
-    def request(self) -> Message:
-        permanent = rpc.TxnRequest(compare=[leased(self.raw, 0)], success=[delete(self.raw)])
-        if not self._lease:
-            return permanent
-        return rpc.TxnRequest(
-            compare=[leased(self.raw, self._lease)],
-            success=[delete(self.raw)],
-            failure=[rpc.RequestOp(request_txn=permanent)],
-        )
+    def condition(self) -> Message:
+        return leased(self.raw, self._lease if self._held else 0)
 
-    def heard(self, answer: Message, revision: int) -> None:
+    def operation(self) -> Message:
+        return delete(self.raw)
+
+    def written(self, revision: int) -> None:
         self.finish(None)
+
+    def found(self, there: Message | None) -> None:
+        self._held = there is not None and there.lease != 0
+        if there is None or there.lease not in {0, self._lease}:
+            self.finish(None)
 
 
 class ComparedPut(Task):
@@ -105,15 +123,17 @@ class ComparedPut(Task):
         self._lease = lease
         self._expected = expected
 
-    def request(self) -> Message:
-        return rpc.TxnRequest(
-            compare=[expected_at(self.raw, self._expected)],
-            success=[put(self.raw, self._value, self._lease)],
-            failure=[look(self.raw)],
-        )
+    def condition(self) -> Message:
+        return expected_at(self.raw, self._expected)
 
-    def heard(self, answer: Message, revision: int) -> None:
-        self.finish(revision if answer.succeeded else _moved(self.key, answer, self._expected))
+    def operation(self) -> Message:
+        return put(self.raw, self._value, self._lease)
+
+    def written(self, revision: int) -> None:
+        self.finish(revision)
+
+    def found(self, there: Message | None) -> None:
+        self.finish(_moved(self.place, there, self._expected))
 
 
 class ComparedDelete(Task):
@@ -123,20 +143,23 @@ class ComparedDelete(Task):
         super().__init__(key, raw)
         self._expected = expected
 
-    def request(self) -> Message:
-        return rpc.TxnRequest(
-            compare=[expected_at(self.raw, self._expected)], success=[delete(self.raw)], failure=[look(self.raw)]
-        )
+    def condition(self) -> Message:
+        return expected_at(self.raw, self._expected)
 
-    def heard(self, answer: Message, revision: int) -> None:
-        self.finish(None if answer.succeeded else _moved(self.key, answer, self._expected))
+    def operation(self) -> Message:
+        return delete(self.raw)
+
+    def written(self, revision: int) -> None:
+        self.finish(None)
+
+    def found(self, there: Message | None) -> None:
+        self.finish(_moved(self.place, there, self._expected))
 
 
-def _moved(key: RecordKey, answer: Message, expected: str | None) -> Conflict:
-    found = answer.responses[0].response_range.kvs
-    stands = f"at {found[0].mod_revision}" if found else "absent"
+def _moved(place: str, there: Message | None, expected: str | None) -> Conflict:
+    stands = f"at {there.mod_revision}" if there is not None else "absent"
     wanted = "absent" if expected is None else f"at {expected}"
-    return Conflict(f"the record {key.name!r} in {'/'.join(key.bucket)} is {stands}, not {wanted}")
+    return Conflict(f"{place} is {stands}, not {wanted}")
 
 
 def expected_at(raw: bytes, expected: str | None) -> Message:
@@ -177,26 +200,29 @@ def look(raw: bytes) -> Message:
     return rpc.RequestOp(request_range=rpc.RangeRequest(key=raw, keys_only=True))
 
 
-def _held_by(key: RecordKey, lease: int) -> str:
-    whose = f"belongs to the lease {lease:x}" if lease else "is permanent"
-    return f"the record {key.name!r} in {'/'.join(key.bucket)} {whose}"
-
-
 async def run(link: Link, tasks: Sequence[Task]) -> None:
     """Do all of them, in order. Raises `RegistryError` if nothing is known of what became of them."""
-    for _ in range(ATTEMPTS):
-        for wave in _waves(_transactions([task for task in tasks if not task.done])):
-            await _together(link, wave)
+    for wave in _waves(_transactions(tasks, SIZES[0])):
+        outcomes = await asyncio.gather(*(_complete(link, some) for some in wave), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+
+async def _complete(link: Link, tasks: Sequence[Task]) -> None:
+    for size in SIZES:
+        for some in _transactions([task for task in tasks if not task.done], size):
+            await _send(link, some)
     for task in tasks:
         if not task.done:
-            task.finish(Unavailable(f"the record {task.key.name!r} in {'/'.join(task.key.bucket)} keeps changing"))
+            task.finish(Unavailable(f"{task.place} keeps changing"))
 
 
-def _transactions(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+def _transactions(tasks: Sequence[Task], most: int) -> Iterator[list[Task]]:
     some: list[Task] = []
     size = 0
     for task in tasks:
-        if some and (len(some) >= OPERATIONS or size + task.size > BYTES):
+        if some and (len(some) >= most or size + task.size > BYTES):
             yield some
             some, size = [], 0
         some.append(task)
@@ -220,24 +246,25 @@ def _waves(transactions: Iterator[list[Task]]) -> Iterator[list[list[Task]]]:
         yield wave
 
 
-async def _together(link: Link, wave: Sequence[Sequence[Task]]) -> None:
-    outcomes = await asyncio.gather(*(_send(link, tasks) for tasks in wave), return_exceptions=True)
-    for outcome in outcomes:
-        if outcome is not None:
-            raise outcome
-
-
 async def _send(link: Link, tasks: Sequence[Task]) -> None:
-    parts = [rpc.RequestOp(request_txn=task.request()) for task in tasks]
+    request = rpc.TxnRequest(
+        compare=[task.condition() for task in tasks],
+        success=[task.operation() for task in tasks],
+        failure=[look(task.raw) for task in tasks],
+    )
     try:
-        answer = await link.ask(TXN, rpc.TxnRequest(success=parts))
+        answer = await link.ask(TXN, request)
     except RegistryError as error:
         if isinstance(error, Unavailable):
             raise
         await _refused(link, tasks, error)
         return
     for task, response in zip(tasks, answer.responses, strict=True):
-        task.heard(response.response_txn, answer.header.revision)
+        if answer.succeeded:
+            task.written(answer.header.revision)
+        else:
+            there = response.response_range.kvs
+            task.found(there[0] if there else None)
 
 
 async def _refused(link: Link, tasks: Sequence[Task], error: RegistryError) -> None:
