@@ -13,43 +13,47 @@ import typer
 from sofa_registry_adapters.cli.config.values import Place, read_file, say_revision, text_or_bytes, type_of
 from sofa_registry_adapters.cli.screen import note
 from sofa_registry_adapters.errors import InvalidArgument, RegistryError
-from sofa_registry_adapters.model.config import ABSENT
+from sofa_registry_adapters.model.config import ABSENT, ConfigItem
 
 FALLBACK = "vi"
 
 
 def edit(at: Place, content_type: str | None) -> None:
     """Edit, and publish if the value is still the one that was opened. What was written is never lost."""
-    item = at.center.get(at.key, timeout=at.timeout)
-    if item is not None and not isinstance(item.content, str):
-        raise InvalidArgument(f"{at.key} has bytes that are no text: use get --output and set --file")
-    if item is not None and item.stale:
-        raise InvalidArgument("the config center cannot be reached: the last known good value is not to be edited")
-    before = "" if item is None else str(item.content)
-    folder = Path(tempfile.mkdtemp(prefix="sofa-registry-"))
-    path = folder / f"value{Path(at.key.key).suffix if Path(at.key.key).suffix.isascii() else ''}"
+    item = _editable(at)
+    before = "" if item is None else item.text
+    suffix = Path(at.key.key).suffix
+    path = Path(tempfile.mkdtemp(prefix="sofa-registry-")) / f"value{suffix if suffix.isascii() else ''}"
     path.touch(mode=0o600)
     path.write_text(before, encoding="utf-8", newline="")
     _run_editor(path)
     after = text_or_bytes(read_file(path))
     if after == before:
-        _forget(path)
         note(f"{at.key} was left as it is")
-        return
-    try:
+    else:
         kind = content_type if content_type is not None else (item.content_type or None if item else None)
-        revision = at.center.publish(
-            at.key,
-            after,
-            content_type=type_of(at.key, kind, after),
-            expected_revision=ABSENT if item is None else item.revision,
-            timeout=at.timeout,
-        )
-    except RegistryError:
-        note(f"nothing was published; what you wrote is in {path}")
-        raise
+        try:
+            revision = at.center.publish(
+                at.key,
+                after,
+                content_type=type_of(at.key, kind, after),
+                expected_revision=ABSENT if item is None else item.revision,
+                timeout=at.timeout,
+            )
+        except RegistryError:
+            note(f"nothing was published; what you wrote is in {path}")
+            raise
+        say_revision(revision)
     _forget(path)
-    say_revision(revision)
+
+
+def _editable(at: Place) -> ConfigItem | None:
+    item = at.center.get(at.key, timeout=at.timeout)
+    if item is not None and not isinstance(item.content, str):
+        raise InvalidArgument(f"{at.key} has bytes that are no text: use get --output and set --file")
+    if item is not None and item.stale:
+        raise InvalidArgument("the config center cannot be reached: the last known good value is not to be edited")
+    return item
 
 
 def _run_editor(path: Path) -> None:
