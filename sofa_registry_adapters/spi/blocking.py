@@ -29,6 +29,7 @@ class BlockingStore(RecordStore, ListableStore):
     They run one after another on a thread of the store's own, so they need no lock; they may raise what ``failures``
     names, which becomes `Unavailable`. This class keeps the promises that know no product: `Closed` unless it is open, an answer
     for each record, `ValueTooLarge` before anything is written, a `close` that does not raise, and a listing, by reading.
+    Its own attributes have two underscores: a store may give its own any name with one.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = (OSError,)
@@ -36,9 +37,9 @@ class BlockingStore(RecordStore, ListableStore):
 
     def __init__(self, place: str) -> None:
         """``place``: what messages call it, without secrets."""
-        self._place = place
-        self._worker = Worker(f"sofa-registry {place}")
-        self._opened = False
+        self.__place = place
+        self.__worker = Worker(f"sofa-registry {place}")
+        self.__opened = False
 
     @abstractmethod
     def connect(self) -> None:
@@ -65,28 +66,28 @@ class BlockingStore(RecordStore, ListableStore):
         """What `read` promises."""
 
     async def open(self) -> None:
-        if not self._opened:
-            await self._worker.run(self._translated, self.connect)
-            self._opened = True
+        if not self.__opened:
+            await self.__worker.run(self.__translated, self.connect)
+            self.__opened = True
 
     async def close(self) -> None:
-        if self._opened:
-            self._opened = False
+        if self.__opened:
+            self.__opened = False
             with contextlib.suppress(RegistryError, *self.failures):
-                await self._worker.run(self.disconnect)
-        self._worker.stop()
+                await self.__worker.run(self.disconnect)
+        self.__worker.stop()
 
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
-        return await self._run(lambda: {record.key: self._written(record) for record in records})
+        return await self.__run(lambda: {record.key: self.__written(record) for record in records})
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
-        return await self._run(lambda: {key: error for key in keys if (error := self._removed(key)) is not None})
+        return await self.__run(lambda: {key: error for key in keys if (error := self.__removed(key)) is not None})
 
     async def renew(self) -> Collection[RecordKey]:
-        return await self._run(self.keep_alive)
+        return await self.__run(self.keep_alive)
 
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
-        return await self._run(lambda: self.load(bucket, known))
+        return await self.__run(lambda: self.load(bucket, known))
 
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         if not self.capabilities.list_services:
@@ -95,25 +96,25 @@ class BlockingStore(RecordStore, ListableStore):
         paths = (one.record.bucket for one in found.records) if found is not None else ()
         return list(dict.fromkeys(path[len(parent)] for path in paths if len(path) > len(parent)))
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if not self._opened:
-            raise Closed(f"the store in {self._place} is not open")
-        return await self._worker.run(self._translated, work)
+    async def __run(self, work: Callable[[], T]) -> T:
+        if not self.__opened:
+            raise Closed(f"the store in {self.__place} is not open")
+        return await self.__worker.run(self.__translated, work)
 
-    def _translated(self, work: Callable[[], T]) -> T:
+    def __translated(self, work: Callable[[], T]) -> T:
         try:
             return work()
         except self.failures as error:
-            raise Unavailable(f"{self._place} cannot be used: {error}") from error
+            raise Unavailable(f"{self.__place} cannot be used: {error}") from error
 
-    def _written(self, record: Record) -> str | RegistryError:
+    def __written(self, record: Record) -> str | RegistryError:
         refusal = too_large(record, self.capabilities.max_value_bytes)
         try:
             return refusal or self.write(record)
         except RegistryError as error:
             return error
 
-    def _removed(self, key: RecordKey) -> RegistryError | None:
+    def __removed(self, key: RecordKey) -> RegistryError | None:
         try:
             self.remove(key)
         except RegistryError as error:

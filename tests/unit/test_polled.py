@@ -201,6 +201,28 @@ class TestBlockingStore:
 
         run()
 
+    def test_the_names_with_an_underscore_are_the_stores(self) -> None:
+        """`_opened` was one of the frame's own, and a store that had a method of that name could not be opened."""
+        public = {name for line in BlockingStore.__mro__[1:] for name in vars(line)}
+        taken = {name for name in (vars(BlockingStore) | vars(Shelf())).keys() - public if name.startswith("_")}
+        assert {name for name in taken if not name.startswith(("__", "_BlockingStore__", "_abc_"))} == set()
+
+        class Named(Shelf):
+            def _refuse(self) -> None:
+                raise AssertionError("the frame called a private method of the store")
+
+            _opened = _place = _worker = _run = _translated = _written = _removed = _refuse
+
+        async def run() -> None:
+            shelf = Named()
+            await shelf.open()
+            await shelf.put([Record(PLACE, "x", b"")])
+            assert await shelf.buckets(()) == ["a"]
+            assert await shelf.delete([KEY]) == {}
+            await shelf.close()
+
+        asyncio.run(run())
+
     def test_a_closed_one_says_so(self) -> None:
         @on_a_shelf
         async def run(shelf: Shelf) -> None:
