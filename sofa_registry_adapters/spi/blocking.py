@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, Unsupported
@@ -34,6 +35,8 @@ class BlockingStore(RecordStore, ListableStore):
 
     failures: ClassVar[tuple[type[Exception], ...]] = (OSError,)
     """What the calls raise when the product cannot be used."""
+    batch: ClassVar[int] = 50
+    """The most records that `write_all`, and keys that `remove_all`, gets at once; between two batches `keep_alive` has its turn."""
 
     def __init__(self, place: str) -> None:
         """``place``: what messages call it, without secrets."""
@@ -57,6 +60,17 @@ class BlockingStore(RecordStore, ListableStore):
     def remove(self, key: RecordKey) -> None:
         """Remove the record if it is ``mine`` or ``none``; raise a `RegistryError` if it is refused."""
 
+    def write_all(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
+        """Write the records, in order; the answer has each one's revision, or why it was refused.
+
+        One by one, by `write`. Override it, and `batch`, where the product writes many at once, as in a transaction.
+        """
+        return {record.key: self.__written(record) for record in records}
+
+    def remove_all(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
+        """Remove the records, in order; the answer has what was refused. One by one, by `remove`, unless it is overridden."""
+        return {key: error for key in keys if (error := self.__removed(key)) is not None}
+
     @abstractmethod
     def keep_alive(self) -> Collection[RecordKey]:
         """What `renew` promises."""
@@ -78,10 +92,20 @@ class BlockingStore(RecordStore, ListableStore):
         self.__worker.stop()
 
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
-        return await self.__run(lambda: {record.key: self.__written(record) for record in records})
+        most = self.capabilities.max_value_bytes
+        answers: dict[RecordKey, str | RegistryError] = {
+            record.key: refusal for record in records if (refusal := too_large(record, most)) is not None
+        }
+        small = [record for record in records if len(record.value) <= most]
+        for batch in self.__batches(small):
+            answers |= await self.__run(partial(self.write_all, batch))
+        return answers
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
-        return await self.__run(lambda: {key: error for key in keys if (error := self.__removed(key)) is not None})
+        refused: dict[RecordKey, RegistryError] = {}
+        for batch in self.__batches(keys):
+            refused |= await self.__run(partial(self.remove_all, batch))
+        return refused
 
     async def renew(self) -> Collection[RecordKey]:
         return await self.__run(self.keep_alive)
@@ -107,10 +131,13 @@ class BlockingStore(RecordStore, ListableStore):
         except self.failures as error:
             raise Unavailable(f"{self.__place} cannot be used: {error}") from error
 
+    def __batches(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        # One that is empty says as well whether the store is open.
+        return (items[start : start + self.batch] for start in range(0, len(items) or 1, self.batch))
+
     def __written(self, record: Record) -> str | RegistryError:
-        refusal = too_large(record, self.capabilities.max_value_bytes)
         try:
-            return refusal or self.write(record)
+            return self.write(record)
         except RegistryError as error:
             return error
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -16,7 +16,7 @@ from sofa_registry_adapters import InstancesChange, Registry
 from sofa_registry_adapters.backends import memory
 from sofa_registry_adapters.backends.memory.store import MemoryStore
 from sofa_registry_adapters.engine.core import LONGEST_MARK, Times
-from sofa_registry_adapters.errors import Closed, Conflict, Unavailable, Unsupported, ValueTooLarge
+from sofa_registry_adapters.errors import Closed, Conflict, RegistryError, Unavailable, Unsupported, ValueTooLarge
 from sofa_registry_adapters.events import ProtectionStarted
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.settings import parse_target
@@ -155,7 +155,7 @@ class TestBlockingStore:
         async def run(shelf: Shelf) -> None:
             names = {"x": b"1", "taken": b"1", "big": b"12345678901", "y": b"1234567890"}
             answers = await shelf.put([Record(PLACE, name, value) for name, value in names.items()])
-            kinds = [type(answer) for answer in answers.values()]
+            kinds = [type(answers[RecordKey(PLACE, name)]) for name in names]
             assert kinds == [str, Conflict, ValueTooLarge, str]
             assert "11 bytes, at most 10" in str(answers[RecordKey(PLACE, "big")])
             refused = await shelf.delete([KEY, RecordKey(PLACE, "nailed"), RecordKey(PLACE, "absent")])
@@ -163,6 +163,36 @@ class TestBlockingStore:
             assert [key.name for key in shelf.records] == ["y"]
 
         run()
+
+    def test_what_writes_many_at_once_gets_batches(self) -> None:
+        class Bulk(Shelf):
+            batch: ClassVar[int] = 4
+            sizes: ClassVar[list[int]] = []
+
+            def write_all(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
+                self.sizes.append(len(records))
+                return super().write_all(records)
+
+            def remove_all(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
+                self.sizes.append(-len(keys))
+                return super().remove_all(keys)
+
+        async def run() -> None:
+            shelf, keys = Bulk(), [RecordKey(PLACE, f"{number}") for number in range(10)]
+            with pytest.raises(Closed):
+                await shelf.put([])
+            await shelf.open()
+            records = [Record(key.bucket, key.name, b"too large for it" if key.name == "5" else b"") for key in keys]
+            answers = await shelf.put(records)
+            assert answers.keys() == set(keys)
+            assert isinstance(answers[keys[5]], ValueTooLarge)
+            assert shelf.records.keys() == set(keys) - {keys[5]}
+            assert await shelf.delete([*keys, RecordKey(PLACE, "nailed")]) != {}
+            assert not shelf.records
+            assert shelf.sizes == [4, 4, 1, -4, -4, -3]
+            await shelf.close()
+
+        asyncio.run(run())
 
     @pytest.mark.parametrize("error", (OSError("no paper"), KeyError("lost")))
     def test_a_failure_is_unavailable_and_says_where(self, error: Exception) -> None:
