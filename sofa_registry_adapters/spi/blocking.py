@@ -27,7 +27,8 @@ T = TypeVar("T")
 class BlockingStore(RecordStore, ListableStore):
     """A `RecordStore` without push, of six verbs that block.
 
-    They run one after another on a thread of the store's own, so they need no lock; they may raise what ``failures``
+    They run one after another on a thread of the store's own, so they need no lock; `keep_alive` goes before all that wait,
+    so that it is kept from its time by one call at most, be it a batch of writes or one `load`. They may raise what ``failures``
     names, which becomes `Unavailable`. This class keeps the promises that know no product: `Closed` unless it is open, an answer
     for each record, `ValueTooLarge` before anything is written, a `close` that does not raise, and a listing, by reading.
     Its own attributes have two underscores: a store may give its own any name with one.
@@ -108,7 +109,7 @@ class BlockingStore(RecordStore, ListableStore):
         return refused
 
     async def renew(self) -> Collection[RecordKey]:
-        return await self.__run(self.keep_alive)
+        return await self.__run(self.keep_alive, first=True)
 
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
         return await self.__run(lambda: self.load(bucket, known))
@@ -120,10 +121,10 @@ class BlockingStore(RecordStore, ListableStore):
         paths = (one.record.bucket for one in found.records) if found is not None else ()
         return list(dict.fromkeys(path[len(parent)] for path in paths if len(path) > len(parent)))
 
-    async def __run(self, work: Callable[[], T]) -> T:
+    async def __run(self, work: Callable[[], T], *, first: bool = False) -> T:
         if not self.__opened:
             raise Closed(f"the store in {self.__place} is not open")
-        return await self.__worker.run(self.__translated, work)
+        return await self.__worker.run(self.__translated, work, first=first)
 
     def __translated(self, work: Callable[[], T]) -> T:
         try:

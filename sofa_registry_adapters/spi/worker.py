@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -21,11 +22,14 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls = _Calls()
         self._thread: threading.Thread | None = None
 
-    async def run(self, function: Callable[..., T], *args: object) -> T:
-        """Run ``function`` on the thread and return what it returned, or raise what it raised."""
+    async def run(self, function: Callable[..., T], *args: object, first: bool = False) -> T:
+        """Run ``function`` on the thread and return what it returned, or raise what it raised.
+
+        With ``first`` it goes before all calls that wait, and waits for the one that runs only.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
@@ -41,10 +45,10 @@ class Worker:
 
         if self._thread is None:
             # A queue a thread: a mark to stop never reaches the next one.
-            self._calls = queue.SimpleQueue()
+            self._calls = _Calls()
             self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
             self._thread.start()
-        self._calls.put(call)
+        self._calls.put(call, first=first)
         return await answer
 
     def stop(self) -> None:
@@ -54,7 +58,25 @@ class Worker:
             self._thread = None
 
 
-def _work(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+class _Calls:
+    """Calls that wait, some before all others."""
+
+    def __init__(self) -> None:
+        # Its `put` never blocks, in a forked child neither. It has a mark for each call, in whichever of the two rows.
+        self._marks: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._first: deque[Callable[[], None] | None] = deque()
+        self._others: deque[Callable[[], None] | None] = deque()
+
+    def put(self, call: Callable[[], None] | None, *, first: bool = False) -> None:
+        (self._first if first else self._others).append(call)
+        self._marks.put(None)
+
+    def get(self) -> Callable[[], None] | None:
+        self._marks.get()
+        return (self._first or self._others).popleft()
+
+
+def _work(calls: _Calls) -> None:
     while (call := calls.get()) is not None:
         call()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from sofa_registry_adapters.spi.blocking import BlockingStore
 from sofa_registry_adapters.spi.hooks import hookimpl
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Value
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, Stored, StoreSnapshot
-from sofa_registry_adapters.testing.faults import eventually
+from sofa_registry_adapters.testing.faults import eventually, eventually_async
 
 POLLED = msgspec.structs.replace(memory.CAPABILITIES, push=False)
 
@@ -96,6 +97,8 @@ class Shelf(BlockingStore):
         self.records: dict[RecordKey, Stored] = {}
         self.broken: Exception | None = None
         self.counter = itertools.count()
+        self.calls: list[str] = []
+        self.gate = threading.Event()
 
     def _work(self) -> None:
         if self.broken is not None:
@@ -190,6 +193,42 @@ class TestBlockingStore:
             assert await shelf.delete([*keys, RecordKey(PLACE, "nailed")]) != {}
             assert not shelf.records
             assert shelf.sizes == [4, 4, 1, -4, -4, -3]
+            await shelf.close()
+
+        asyncio.run(run())
+
+    def test_neither_a_long_put_nor_reads_that_wait_keep_it_from_living(self) -> None:
+        """A renewal has a third of the lease: a put of a thousand records used to take that, and reads in a row."""
+
+        class Slow(Shelf):
+            def write(self, record: Record) -> str:
+                self.calls.append("write")
+                self.gate.wait(10)
+                return super().write(record)
+
+            def load(self, bucket: Bucket, known: Revision | None) -> StoreSnapshot | None:
+                self.calls.append("load")
+                return super().load(bucket, known)
+
+            def keep_alive(self) -> Collection[RecordKey]:
+                self.calls.append("alive")
+                return super().keep_alive()
+
+        async def run() -> None:
+            shelf = Slow()
+            await shelf.open()
+            names = [f"{number}" for number in range(3 * shelf.batch)]
+            put = asyncio.create_task(shelf.put([Record(PLACE, name, b"") for name in names]))
+            await eventually_async(lambda: shelf.calls == ["write"])
+            reads = [asyncio.create_task(shelf.read(Bucket(PLACE))) for _ in range(5)]
+            await asyncio.sleep(0)
+            renewal = asyncio.create_task(shelf.renew())
+            await asyncio.sleep(0)
+            shelf.gate.set()
+            await asyncio.gather(put, renewal, *reads)
+            assert shelf.calls.index("alive") == shelf.batch
+            assert shelf.calls.index("load") == shelf.batch + 1
+            assert shelf.calls.count("write") == len(names)
             await shelf.close()
 
         asyncio.run(run())
