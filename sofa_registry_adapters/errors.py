@@ -17,6 +17,7 @@ Every error says what happened, where, and what to do. None of them carries a pa
     ├── WrongThread                       a blocking verb inside the engine's own callback
     ├── MissingDependency (ImportError)   the client library is not installed
     ├── PluginError                       a plugin cannot be loaded, or two share a name
+    ├── BackendDefect                     a backend raised what no backend may
     ├── Unsupported                       the product, or this platform, cannot do it
     │   └── ForkUnsupported               open after the fork, or use spawn
     ├── Unavailable                       the registry cannot be reached, or does not answer
@@ -102,6 +103,10 @@ class MissingDependency(RegistryError, ImportError):
 
 class PluginError(RegistryError):
     """A plugin cannot be loaded, or two plugins claim one name."""
+
+
+class BackendDefect(RegistryError):
+    """The backend failed in a way that is a mistake in its code, which no waiting mends; ``__cause__`` is what it raised."""
 
 
 class Unsupported(RegistryError):

@@ -39,6 +39,7 @@ from sofa_registry_adapters.cli.options import (
 from sofa_registry_adapters.cli.screen import note
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
+    BackendDefect,
     InvalidArgument,
     MissingDependency,
     PluginError,
@@ -254,6 +255,8 @@ def _invoke(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except RegistryError as error:
+        if isinstance(error, BackendDefect) and os.environ.get(TRACEBACK_VARIABLE):
+            raise
         note(str(error))
         return USAGE if isinstance(error, _USAGE) else TROUBLE
     except BrokenPipeError:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
+from sofa_registry_adapters.engine.defects import told_as_defects
 from sofa_registry_adapters.engine.disk import Disk, Saved, disk_of
 from sofa_registry_adapters.engine.followers import SNAPSHOT_GRACE, Followers
 from sofa_registry_adapters.engine.keeper import Keeper, wait_live
@@ -206,8 +207,10 @@ class Engine:
             return mirror.view()
         try:
             await self._lifeline.wait_ready(timeout)
-            async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), f"reading {service}"):
-                found = await self.backend.lookup(service)
+            doing = f"reading {service}"
+            async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), doing):
+                with told_as_defects(self.name, doing):
+                    found = await self.backend.lookup(service)
         except RegistryError as error:
             return await self._lookup_on_disk(service, error)
         instances = [one for one in found.instances if one.state == "up"] if found else []
@@ -256,7 +259,8 @@ class Engine:
         deadline = asyncio.get_running_loop().time() + timeout
         await self._lifeline.wait_ready(timeout)
         async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), "listing services"):
-            return await self.backend.services()
+            with told_as_defects(self.name, "listing services"):
+                return await self.backend.services()
 
 
 def registry_engine(

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
+from sofa_registry_adapters.engine.defects import defect
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Pending
 from sofa_registry_adapters.engine.reactor import bounded, closing, stop_tasks
@@ -113,10 +114,10 @@ class Follower(ABC, Generic[T]):
 
     def _note_failure(self, stream: asyncio.Task[None], failures: int) -> None:
         error = Unavailable("the watch was cut") if stream.cancelled() else stream.exception()
+        if error is not None and not isinstance(error, RegistryError):
+            error = defect("the backend", f"reading {self.about}", error)
         self.error = error or Unavailable("the watch ended")
         self.failed.set()
-        if not isinstance(self.error, RegistryError):
-            logger.error("the watch of %s failed in a way that is a defect", self.about, exc_info=self.error)
         # A watch that comes back at the first attempt was never out of step for long enough to say so.
         if failures > 1 and self.known.is_set():
             self._flag(stale=True)

@@ -11,7 +11,7 @@ from sofa_registry_adapters.engine.follower import Follower
 from sofa_registry_adapters.engine.lifeline import GLANCE, Lifeline
 from sofa_registry_adapters.engine.mailbox import Pending
 from sofa_registry_adapters.engine.reactor import stop_tasks
-from sofa_registry_adapters.errors import Refused, RegistryError, Unavailable
+from sofa_registry_adapters.errors import BackendDefect, Refused, RegistryError, Unavailable
 
 K = TypeVar("K", bound=Hashable)
 F = TypeVar("F", bound=Follower[Any])
@@ -74,7 +74,7 @@ class Followers(Generic[K, F]):
         start = loop.time()
         while not follower.known.is_set():
             left = start + timeout - loop.time()
-            error = follower.error if isinstance(follower.error, Refused) else self._lifeline.error
+            error = follower.error if isinstance(follower.error, Refused | BackendDefect) else self._lifeline.error
             # What the backend refuses may still be on disk, which has had its time by then.
             if error is not None and loop.time() - start > SNAPSHOT_GRACE * 2:
                 raise error

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from sofa_registry_adapters.engine.defects import defect
 from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.publication import Publication
@@ -15,6 +16,7 @@ from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL, Schedule
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
+    BackendDefect,
     Closed,
     Conflict,
     DeadlineExceeded,
@@ -223,8 +225,7 @@ class Keeper:
         except RegistryError as error:
             await self._failed(batch, error)
         except Exception as error:  # noqa: BLE001  a backend's bug must not end the keeper
-            logger.exception("the backend failed in a way that is a defect")
-            await self._failed(batch, error)
+            await self._failed(batch, defect(self._link.backend, "publishing", error))
         else:
             self._failures = 0
             self._link.restored()
@@ -233,8 +234,8 @@ class Keeper:
                 mark.due = due if mark.due is None else mark.due
             self._settle(sent, errors)
 
-    async def _failed(self, batch: list[ServiceKey], error: Exception) -> None:
-        """Nothing can be said: all of it is made again, soon, for ever."""
+    async def _failed(self, batch: list[ServiceKey], error: RegistryError) -> None:
+        """Nothing can be said: all of it is made again, soon, for ever. A defect is not waited for by who publishes."""
         self._failures += 1
         self._link.lost(error)
         for key in batch:
@@ -242,7 +243,7 @@ class Keeper:
             service.dirty = True
             for publication in service.publications:
                 if not publication.settled or publication.state != "live":
-                    publication.become(publication.state, error, settled=False)
+                    publication.become(publication.state, error, settled=isinstance(error, BackendDefect))
         await self._clock.sleep(REACHABILITY.delay(self._failures))
 
     def _settle(

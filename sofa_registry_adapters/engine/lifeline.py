@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from sofa_registry_adapters.engine.defects import defect
 from sofa_registry_adapters.engine.link import Link
-from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.reactor import bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY, REFUSAL
 from sofa_registry_adapters.errors import RegistryError, Unavailable
@@ -97,8 +97,8 @@ class Lifeline:
                 known = not isinstance(error, Unavailable)
                 self.error = error if known else None
             except Exception as error:  # noqa: BLE001  a backend's bug must not end the attempts
-                logger.exception("connecting failed in a way that is a defect")
-                self.link.lost(error)
+                self.error, known = defect(self.name, "connecting", error), True
+                self.link.lost(self.error)
             else:
                 break
             # A server that is just starting may refuse at first: how long it was away does not make that pause longer.
@@ -125,8 +125,7 @@ class Lifeline:
                 self._doubt(error)
             except Exception as error:  # noqa: BLE001  a backend's bug must not end the heartbeat
                 failures += 1
-                logger.exception("renewing failed in a way that is a defect")
-                self._doubt(error)
+                self._doubt(defect(self.name, "renewing", error))
             else:
                 failures = 0
                 self.link.restored()

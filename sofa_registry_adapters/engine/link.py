@@ -14,7 +14,7 @@ class Link:
 
     def __init__(self, backend: str, clock: Clock, emit: Callable[[Event], None], *, what: str = "registry") -> None:
         self.error: BaseException | None = None
-        self._backend = backend
+        self.backend = backend
         self._clock = clock
         self._emit = emit
         self._what = what
@@ -31,8 +31,8 @@ class Link:
         self.error = error
         if self._since is None:
             self._since = self._clock.monotonic()
-            logger.warning("the %s %s is lost, the last known good is served: %s", self._what, self._backend, error)
-            self._emit(BackendLost(self._backend, str(error)))
+            logger.warning("the %s %s is lost, the last known good is served: %s", self._what, self.backend, error)
+            self._emit(BackendLost(self.backend, str(error)))
 
     def proven(self) -> float:
         """When the registry was last known to be there, on the clock."""
@@ -44,5 +44,5 @@ class Link:
         if self._since is not None:
             seconds = self._clock.monotonic() - self._since
             self._since = None
-            logger.warning("the %s %s answers again after %.1f s", self._what, self._backend, seconds)
-            self._emit(BackendRestored(self._backend, seconds))
+            logger.warning("the %s %s answers again after %.1f s", self._what, self.backend, seconds)
+            self._emit(BackendRestored(self.backend, seconds))
