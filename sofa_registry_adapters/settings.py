@@ -155,6 +155,11 @@ def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | 
     credentials, at, hosts = authority.rpartition("@")
     username, _, password = credentials.partition(":")
     if not backend.needs_host and authority:
+        if not backend.bare_path:
+            raise InvalidURL(
+                f"{redacted(url)!r} names a host, and this backend has none: write a path with three slashes, {scheme}:///path, "
+                f"as in {backend.grammar}"
+            )
         path, slash, hosts = f"{hosts}{slash}{path}", "", ""
     target = Target(
         scheme=scheme,

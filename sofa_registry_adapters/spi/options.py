@@ -89,6 +89,8 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS;
     files for it are named by the options ``ca``, ``cert`` and ``key``. ``tuned`` says what the product can do at a target
     whose options tell how its servers are set up; without it that is ``capabilities``, as with the options at their defaults.
+    With ``needs_host=False`` the URL has a path only, ``scheme:///path``, and a host in it is refused; with ``bare_path`` as
+    well all behind ``//`` is the path, which may then be relative, or a name.
     """
 
     schemes: tuple[str, ...]
@@ -105,6 +107,7 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     libraries: tuple[str, ...] = ()
     default_port: int = 0
     needs_host: bool = True
+    bare_path: bool = False
     check: Callable[[Target], None] | None = None
     tls: tuple[str, ...] = ()
     tuned: Callable[[Target], Capabilities] | None = None

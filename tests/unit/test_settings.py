@@ -62,7 +62,8 @@ def remote(**fields: Any) -> BackendType:
 
 
 REMOTE = remote()
-HERE = remote(needs_host=False)
+HERE = remote(needs_host=False, bare_path=True)
+FOLDER = remote(needs_host=False)
 
 
 def target(url: str, backend: BackendType = REMOTE, **options: Value) -> Target:
@@ -141,6 +142,17 @@ class TestGrammar:
         assert target("toy:///tmp/x", HERE).path == "/tmp/x"
         assert target("toy://", HERE).path == ""
         assert target("toy://name", HERE).addresses == ()
+
+    @pytest.mark.parametrize("url", ("toy://tmp/x", "toy://host", "toy://localhost/tmp/x", "toy://user:geheim@/tmp/x"))
+    def test_a_path_with_two_slashes_is_no_host_in_silence(self, url: str) -> None:
+        with pytest.raises(InvalidURL, match="write a path with three slashes, toy:///path") as caught:
+            target(url, FOLDER)
+        assert "geheim" not in str(caught.value)
+
+    def test_a_path_has_three_slashes(self) -> None:
+        assert target("toy:///tmp/x", FOLDER).path == "/tmp/x"
+        assert target("toy:///tmp/a%40b", FOLDER).path == "/tmp/a@b"
+        assert target("toy://", FOLDER).path == ""
 
     def test_the_backend_has_the_last_word(self) -> None:
         def refuse(given: Target) -> None:

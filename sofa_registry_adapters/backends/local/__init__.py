@@ -61,5 +61,6 @@ BACKEND = BackendType(
     load=_load,
     options=(LEASE,),
     needs_host=False,
+    bare_path=True,
     check=_check,
 )

@@ -42,4 +42,5 @@ BACKEND = BackendType(
     ),
     defaults={"protection_hold": 0.0, "snapshot": "off"},
     needs_host=False,
+    bare_path=True,
 )
