@@ -12,6 +12,7 @@ from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, Un
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.store import (
     Bucket,
+    ConditionalStore,
     ListableStore,
     Record,
     RecordKey,
@@ -99,20 +100,20 @@ class BlockingStore(RecordStore, ListableStore):
         }
         small = [record for record in records if len(record.value) <= most]
         for batch in self.__batches(small):
-            answers |= await self.__run(partial(self.write_all, batch))
+            answers |= await self.on_thread(partial(self.write_all, batch))
         return answers
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         refused: dict[RecordKey, RegistryError] = {}
         for batch in self.__batches(keys):
-            refused |= await self.__run(partial(self.remove_all, batch))
+            refused |= await self.on_thread(partial(self.remove_all, batch))
         return refused
 
     async def renew(self) -> Collection[RecordKey]:
-        return await self.__run(self.keep_alive, first=True)
+        return await self.on_thread(self.keep_alive, first=True)
 
     async def read(self, bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
-        return await self.__run(lambda: self.load(bucket, known))
+        return await self.on_thread(lambda: self.load(bucket, known))
 
     async def buckets(self, parent: tuple[str, ...]) -> Sequence[str]:
         if not self.capabilities.list_services:
@@ -121,7 +122,8 @@ class BlockingStore(RecordStore, ListableStore):
         paths = (one.record.bucket for one in found.records) if found is not None else ()
         return list(dict.fromkeys(path[len(parent)] for path in paths if len(path) > len(parent)))
 
-    async def __run(self, work: Callable[[], T], *, first: bool = False) -> T:
+    async def on_thread(self, work: Callable[[], T], *, first: bool = False) -> T:
+        """Run ``work`` as one of the verbs, after those that wait, or with ``first`` before them. Raises `Closed` unless it is open."""
         if not self.__opened:
             raise Closed(f"the store in {self.__place} is not open")
         return await self.__worker.run(self.__translated, work, first=first)
@@ -148,3 +150,26 @@ class BlockingStore(RecordStore, ListableStore):
         except RegistryError as error:
             return error
         return None
+
+
+class BlockingConditionalStore(BlockingStore, ConditionalStore):
+    """A `BlockingStore` with ``compare_and_set``: two verbs more that block, each one step that no other process can come between."""
+
+    @abstractmethod
+    def write_if(self, record: Record, expected: str | None) -> str:
+        """Write the record if it is at the revision ``expected`` (None: absent), whoever owns it, and return the new revision.
+
+        It becomes ``mine`` if it is owned. Raises `Conflict` if the revision is another.
+        """
+
+    @abstractmethod
+    def remove_if(self, key: RecordKey, expected: str) -> None:
+        """Remove the record if it is at the revision ``expected``, whoever owns it. Raises `Conflict` otherwise."""
+
+    async def compare_and_put(self, record: Record, expected: str | None) -> str:
+        if (refusal := too_large(record, self.capabilities.max_value_bytes)) is not None:
+            raise refusal
+        return await self.on_thread(lambda: self.write_if(record, expected))
+
+    async def compare_and_delete(self, key: RecordKey, expected: str) -> None:
+        await self.on_thread(lambda: self.remove_if(key, expected))
