@@ -162,7 +162,10 @@ class BlockingFace(Face[E]):
         return self
 
     def close(self) -> None:
-        """Withdraw what was published and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        """Disconnect, within two seconds: a registry withdraws its instances, the values of a config center stay.
+
+        Ends every `watch`; idempotent.
+        """
         if self._session is not None and self._pid == os.getpid():
             self._session.check_thread()
         session = self._closing()
@@ -195,7 +198,10 @@ class AsyncFace(Face[E]):
         return self
 
     async def aclose(self) -> None:
-        """Withdraw what was published and disconnect, within two seconds. Ends every `watch`; idempotent."""
+        """Disconnect, within two seconds: a registry withdraws its instances, the values of a config center stay.
+
+        Ends every `watch`; idempotent.
+        """
         session = self._closing()
         if session is not None:
             try:

@@ -88,7 +88,7 @@ class Call(Generic[T]):
             reactor.loop.call_soon_threadsafe(self._start)
         except RuntimeError:
             work.close()
-            raise Closed("the registry was closed: make a new one") from None
+            raise Closed("it was closed: make a new one") from None
 
     def abandon(self) -> None:
         """The caller is not interested any more. Any thread."""

@@ -90,7 +90,7 @@ class Session(Generic[E]):
 
 def closed_meanwhile() -> Closed:
     """What a verb raises when its Registry or ConfigCenter is closed under it."""
-    return Closed("the registry was closed while the call was under way")
+    return Closed("it was closed while the call was under way")
 
 
 def _refuse_broken(libraries: frozenset[str]) -> None:
