@@ -24,7 +24,7 @@ from sofa_registry_adapters.model.names import ServiceKey, check_text
 from sofa_registry_adapters.named import Settings, find_settings
 from sofa_registry_adapters.settings import parse_target, scheme_of
 from sofa_registry_adapters.spi.clock import Clock, SystemClock
-from sofa_registry_adapters.spi.options import Capabilities, Target, Value
+from sofa_registry_adapters.spi.options import Capabilities, Credentials, Target, Value
 
 if TYPE_CHECKING:
     from sofa_registry_adapters.engine.mailbox import Courier, Events, Pending
@@ -60,17 +60,19 @@ class Face(ABC, Generic[E]):
         options: Mapping[str, Value] | None = None,
         plugins: Iterable[object] = (),
         clock: Clock | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         """Parse and check; no I/O.
 
         ``url``: where the registry is, or its name in ``sofa-registry.toml``; without it SOFA_REGISTRY_URL, then that file, then ``local://``.
         ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand, or names of installed ones.
-        ``clock``: another source of time, for tests. Raises `InvalidURL` or `PluginError`.
+        ``clock``: another source of time, for tests. ``credentials``: returns user and password, for each connection or login anew; it
+        may block, on a thread of its own. Raises `InvalidURL` or `PluginError`.
         """
         settings = self._settings(url)
         found = Plugins((*settings.plugins, *plugins))
         self._backend = found.backend(scheme_of(settings.url))
-        self._target = parse_target(settings.url, self._backend, {**settings.options, **(options or {})})
+        self._target = parse_target(settings.url, self._backend, {**settings.options, **(options or {})}, credentials)
         self._layout = found.layout(self._target.text("layout"))
         self._listeners = found.listeners()
         self._clock = clock or SystemClock()

@@ -54,7 +54,10 @@ def fill_url(url: str, place: Place) -> str:
     def encoded(value: str, position: int) -> str:
         return quote(value, safe="") if position < at or position > question else value
 
-    return _filled(url, place, encoded)
+    filled = _filled(url, place, encoded)
+    if isinstance(filled, Filled):
+        filled.again = lambda: fill_url(url, place)
+    return filled
 
 
 def literal_password(url: str) -> bool:

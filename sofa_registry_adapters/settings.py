@@ -15,9 +15,9 @@ from typing import Self
 
 import msgspec
 
-from sofa_registry_adapters.errors import InvalidURL, UnknownOption
+from sofa_registry_adapters.errors import InvalidURL, Unavailable, UnknownOption
 from sofa_registry_adapters.model.instance import check_host
-from sofa_registry_adapters.spi.options import Address, BackendType, Option, Target, Value
+from sofa_registry_adapters.spi.options import Address, BackendType, Credentials, Option, Target, Value
 
 SHARED_OPTIONS = (
     Option(
@@ -100,12 +100,15 @@ _NO = frozenset(("0", "false", "no", "off"))
 class Filled(str):
     """Text whose references (`sofa_registry_adapters.references`) are filled in. It is the whole text; its ``repr`` shows the references."""
 
-    __slots__ = ("template",)
+    __slots__ = ("again", "template")
     template: str
+    again: Callable[[], str] | None
 
-    def __new__(cls, text: str, template: str = "***") -> Self:
+    def __new__(cls, text: str, template: str = "***", again: Callable[[], str] | None = None) -> Self:
+        """``again`` fills the same references in anew."""
         made = super().__new__(cls, text)
         made.template = template
+        made.again = again
         return made
 
     def __repr__(self) -> str:
@@ -140,8 +143,16 @@ def redacted(url: str) -> str:
     return f"{scheme}{mark}{user}{at}{head}{separator}{shown}"
 
 
-def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | None = None) -> Target:
-    """The URL and further options, checked against the backend's tables. Raises `InvalidURL`."""
+def parse_target(
+    url: str,
+    backend: BackendType,
+    options: Mapping[str, Value] | None = None,
+    credentials: Credentials | None = None,
+) -> Target:
+    """The URL and further options, checked against the backend's tables. Raises `InvalidURL`.
+
+    ``credentials`` takes the place of user and password; references in these are filled in anew for each login.
+    """
     from urllib.parse import unquote
 
     scheme = scheme_of(url)
@@ -152,8 +163,10 @@ def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | 
             f"{redacted(url)!r} has an '@' behind a '/': in a user name or a password write '/' as %2F, '?' as %3F, "
             "'@' as %40 and ':' as %3A"
         )
-    credentials, at, hosts = authority.rpartition("@")
-    username, _, password = credentials.partition(":")
+    userinfo, at, hosts = authority.rpartition("@")
+    username, _, password = userinfo.partition(":")
+    if credentials is not None and password:
+        raise InvalidURL(f"{redacted(url)!r} has a password, and credentials= gives one: keep one")
     if not backend.needs_host and authority:
         if not backend.bare_path:
             raise InvalidURL(
@@ -168,10 +181,35 @@ def parse_target(url: str, backend: BackendType, options: Mapping[str, Value] | 
         username=unquote(username) if at else "",
         password=unquote(password) if at else "",
         options=_options(_pairs(query, url), options or {}, backend),
+        credentials=credentials or _referred(url),
     )
     if backend.check is not None:
         backend.check(target)
     return target
+
+
+def _referred(url: str) -> Credentials | None:
+    """User and password of a URL that has references in them, read anew each time."""
+    from urllib.parse import unquote
+
+    if (
+        not isinstance(url, Filled)
+        or url.again is None
+        or "${" not in url.template.partition("?")[0].rpartition("@")[0]
+    ):
+        return None
+    again = url.again
+
+    def read() -> tuple[str, str]:
+        try:
+            userinfo = again().partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[0]
+        except InvalidURL as error:
+            # It was there when the URL was read: it is being replaced.
+            raise Unavailable(str(error)) from None
+        username, _, password = userinfo.partition(":")
+        return unquote(username), unquote(password)
+
+    return read
 
 
 def _addresses(hosts: str, backend: BackendType, url: str) -> tuple[Address, ...]:

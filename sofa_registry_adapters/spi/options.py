@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from sofa_registry_adapters.errors import RegistryError, Unavailable
+
+Credentials = Callable[[], tuple[str, str]]
+"""Gives user and password as they are now; may block, and is called for each connection or login, on a thread of ours."""
 
 Kind = Literal["text", "whole", "seconds", "bytes", "flag", "path", "secret"]
 Value = str | int | float | bool | None
@@ -36,8 +42,25 @@ class Address(msgspec.Struct, frozen=True):
     port: int = 0
 
 
+class Login(msgspec.Struct, frozen=True):
+    """A user and a password. ``repr()`` shows neither."""
+
+    username: str = ""
+    password: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.username or self.password)
+
+    def __repr__(self) -> str:
+        return "<Login ***>"
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed and checked registry URL. ``str()`` and ``repr()`` show no secret."""
+    """A parsed and checked registry URL. ``str()`` and ``repr()`` show no secret.
+
+    ``username`` and ``password`` are what the URL said when it was read. Whoever connects asks `login`, which may say something
+    newer: ``credentials`` is where that comes from, where it can change.
+    """
 
     scheme: str
     addresses: tuple[Address, ...] = ()
@@ -45,6 +68,29 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     options: Mapping[str, Value] = {}
+    credentials: Credentials | None = None
+
+    @property
+    def identified(self) -> bool:
+        """Whether there is somebody to log in."""
+        return bool(self.username or self.password or self.credentials or self.text("password_file"))
+
+    @property
+    def changeable(self) -> bool:
+        """Whether `login` may say another thing next time, and may block."""
+        return bool(self.credentials or self.text("password_file"))
+
+    def login(self) -> Login:
+        """User and password as they are now. Blocks where they are `changeable`. Raises `Unavailable`."""
+        if self.credentials is not None:
+            return _given(self.credentials)
+        if file := self.text("password_file"):
+            try:
+                return Login(self.username, Path(file).read_text(encoding="utf-8").strip())
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                raise Unavailable(f"the option password_file names {file!r}, which cannot be read: {reason}") from None
+        return Login(self.username, self.password)
 
     def __str__(self) -> str:
         hosts = ",".join(_shown(address) for address in self.addresses)
@@ -72,6 +118,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     def flag(self, name: str) -> bool:
         """The option as yes or no."""
         return bool(self.options.get(name))
+
+
+def _given(credentials: Credentials) -> Login:
+    try:
+        return Login(*msgspec.convert(credentials(), tuple[str, str]))
+    except RegistryError:
+        raise
+    except Exception as error:  # noqa: BLE001  what is said there may be a secret
+        raise Unavailable(
+            f"the credentials cannot be had: what gives them raised {type(error).__name__}; it returns user and password"
+        ) from None
 
 
 def _shown(address: Address) -> str:

@@ -57,6 +57,7 @@ def constructing(options: Mapping[str, str], settings: dict[str, int | bool | fl
     Registry(None, options=options)
     Registry("local://", options=settings, plugins=["alarm", object()], clock=SystemClock())
     AsyncRegistry("zookeeper://h", options={"session_timeout": "5s"}, plugins=(), clock=None)
+    Registry("redis://h", credentials=lambda: ("ann", "secret"))
     assert_type(sofa_registry_adapters.__version__, str)
 
 

@@ -17,7 +17,8 @@ from sofa_registry_adapters.backends.etcd.failures import translate, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
-from sofa_registry_adapters.spi.options import Address, Target
+from sofa_registry_adapters.spi.logging_in import present_login
+from sofa_registry_adapters.spi.options import Address, Login, Target
 
 NEEDED = (3, 4)
 CONNECT_SECONDS = 2.0
@@ -98,8 +99,7 @@ class Connector:
         self.call_timeout: float = target.number("call_timeout")
         # All of them get their turn while one verb waits.
         self._patience = min(CONNECT_SECONDS, 0.9 * self.call_timeout / len(self._addresses))
-        self._user = target.username
-        self._password = target.password
+        self._target = target
 
     def check_files(self) -> None:
         """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
@@ -118,14 +118,13 @@ class Connector:
         context.load_cert_chain(cert, self._files.get("key"), password=_no_password)
 
     @property
-    def credentials(self) -> tuple[str, str] | None:
-        """User and password, if there are any; a file is read now."""
-        if file := self._files.get("password_file"):
-            try:
-                return self._user, file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise InvalidURL(f"the option password_file names {str(file)!r}: {error}") from None
-        return (self._user, self._password) if self._user else None
+    def identified(self) -> bool:
+        """Whether there is a user to log in."""
+        return self._target.identified
+
+    async def login(self) -> Login:
+        """User and password as they are now. Raises `Unavailable`."""
+        return await present_login(self._target)
 
     def skip(self) -> None:
         """The server that is used has failed: begin with the one after it."""

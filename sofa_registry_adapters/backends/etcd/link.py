@@ -42,7 +42,7 @@ class Link:
         try:
             return await self._ask(connection, call, request, seconds)
         except RegistryError as error:
-            if not is_token(error.__cause__) or self._connector.credentials is None:
+            if not is_token(error.__cause__) or not self._connector.identified:
                 raise
         await self.authenticate(token)
         return await self._ask(connection, call, request, seconds)
@@ -96,13 +96,14 @@ class Link:
         await self._authenticate(await self.connection(), stale)
 
     async def _authenticate(self, connection: Connection, stale: str) -> None:
-        credentials = self._connector.credentials
-        if credentials is None:
+        """Get a token, unless somebody else got one meanwhile. Raises `RegistryError`."""
+        if not self._connector.identified:
             return
         async with self._authenticating:
             if self.token != stale:
                 return
-            request = rpc.AuthenticateRequest(name=credentials[0], password=credentials[1])
+            login = await self._connector.login()
+            request = rpc.AuthenticateRequest(name=login.username, password=login.password)
             try:
                 with translating(connection.where):
                     answer = await connection.ask(AUTHENTICATE, request, "", self._connector.call_timeout)

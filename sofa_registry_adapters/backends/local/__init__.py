@@ -30,7 +30,7 @@ def _load() -> Callable[..., object]:
 
 
 def _check(target: Target) -> None:
-    if target.username or target.password:
+    if target.identified:
         raise InvalidURL("a local:// URL has no user: write an '@' in the path as %40")
     if target.path.endswith("/"):
         raise InvalidURL(f"{target} names a folder: name a file in it, for example {target}registry.db")

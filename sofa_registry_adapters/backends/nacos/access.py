@@ -9,6 +9,7 @@ import msgspec
 from sofa_registry_adapters.backends.nacos.web import Reply, Web
 from sofa_registry_adapters.errors import Denied, Unavailable
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.logging_in import present_login
 from sofa_registry_adapters.spi.options import Target
 
 PATHS = ("/v3/auth/user/login", "/v1/auth/users/login")
@@ -41,8 +42,7 @@ class Access:
     """The token of one user. Without credentials there is none, and nothing is asked for."""
 
     def __init__(self, target: Target, clock: Clock, web: Web) -> None:
-        self._user = target.username
-        self._password = target.password
+        self._target = target
         self._clock = clock
         self._web = web
         self._lock = asyncio.Lock()
@@ -60,7 +60,7 @@ class Access:
     @property
     def needed(self) -> bool:
         """Whether the URL has credentials."""
-        return bool(self._user or self._password)
+        return self._target.identified
 
     async def token(self) -> str:
         """A token that is good for a while; empty where none is needed. Raises `Denied` and `Unavailable`."""
@@ -114,16 +114,18 @@ class Access:
         self._refused_until = now + min(max(AGAIN, (now - self._refused_since) / 4), MOST_AGAIN)
 
     async def _log_in(self) -> _Granted:
+        login = await present_login(self._target)
         for path in PATHS:
-            reply = await self._web.post(path, {"username": self._user, "password": self._password})
+            reply = await self._web.post(path, {"username": login.username, "password": login.password})
             if reply.status not in ABSENT:
-                return self._read(reply)
+                return self._read(reply, login.username)
         # Without the plug-in for authentication there is no such path, and no token is needed.
         return _Granted("", WITHOUT)
 
-    def _read(self, reply: Reply) -> _Granted:
+    @staticmethod
+    def _read(reply: Reply, user: str) -> _Granted:
         if reply.status in REFUSED:
-            raise Denied(f"{reply.where} refuses the user {self._user!r}: check the user and the password in the URL")
+            raise Denied(f"{reply.where} refuses the user {user!r}: check the user and the password")
         try:
             return msgspec.json.decode(reply.body, type=_Granted)
         except msgspec.MsgspecError:

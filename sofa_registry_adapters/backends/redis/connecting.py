@@ -11,13 +11,13 @@ from typing import Any
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 from redis.exceptions import NoScriptError, ResponseError
 
 from sofa_registry_adapters.backends.redis import database
 from sofa_registry_adapters.backends.redis.failures import translate, translating
 from sofa_registry_adapters.backends.redis.scripting import Command, Script
 from sofa_registry_adapters.errors import Closed, InvalidURL, RegistryError, Unavailable
+from sofa_registry_adapters.spi.logging_in import present_login
 from sofa_registry_adapters.spi.options import Target
 
 COMMAND_CONNECTIONS = 4
@@ -37,6 +37,7 @@ class Connector:
         address = target.addresses[0]
         self.where: str = f"{address.host}:{address.port}"
         self.call_timeout: float = target.number("call_timeout")
+        self._target = target
         self._files = {name: file for name in ("password_file", "ca", "cert", "key") if (file := target.text(name))}
         self._kind: type[Connection] = SSLConnection if target.scheme == "rediss" else Connection
         self._settings: Mapping[str, Any] = {
@@ -48,7 +49,6 @@ class Connector:
             # Whole round trips are bounded here, and waiting for messages is not.
             "socket_timeout": None,
             "health_check_interval": 0,
-            **_credentials(target),
             **(_tls(target) if target.scheme == "rediss" else {}),
         }
 
@@ -60,7 +60,9 @@ class Connector:
 
     async def connect(self) -> Connection:
         """A new connection, ready to be used."""
-        connection = self._kind(retry=Retry(NoBackoff(), 0), **self._settings)
+        login = await present_login(self._target)
+        who: dict[str, Any] = {"username": login.username or None, "password": login.password or None}
+        connection = self._kind(retry=Retry(NoBackoff(), 0), **who, **self._settings)
         try:
             async with asyncio.timeout(self.call_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -68,24 +70,6 @@ class Connector:
             await part(connection)
             raise
         return connection
-
-
-def _credentials(target: Target) -> dict[str, Any]:
-    if file := target.text("password_file"):
-        return {"credential_provider": _PasswordFile(target.username, file)}
-    return {"username": target.username or None, "password": target.password or None}
-
-
-class _PasswordFile(CredentialProvider):
-    """Reads the file at each connect, so that a password can be changed under a running process."""
-
-    def __init__(self, username: str, file: str) -> None:
-        self._username = username
-        self._file = Path(file)
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        password = self._file.read_text(encoding="utf-8").strip()
-        return (self._username, password) if self._username else (password,)
 
 
 def _tls(target: Target) -> dict[str, Any]:

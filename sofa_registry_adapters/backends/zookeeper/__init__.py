@@ -57,6 +57,12 @@ OPTIONS = (
         meaning="paths of owned records in one session; beyond it a further session is opened",
     ),
     Option(
+        name="password_file",
+        kind="path",
+        default="",
+        meaning="file with the password, read at each connect, instead of one in the URL",
+    ),
+    Option(
         name="ca",
         kind="path",
         default="",
@@ -83,8 +89,12 @@ def _check(target: Target) -> None:
     for segment in target.path.strip("/").split("/") if target.path.strip("/") else ():
         if segment in {"", ".", "..", "zookeeper"} or not segment.isprintable():
             raise InvalidURL(f"the root {target.path!r} cannot be a ZooKeeper path: {segment!r} is not allowed in it")
-    if target.text("acl") in {"creator", "readable"} and not (target.username or target.text("cert")):
+    if target.text("acl") in {"creator", "readable"} and not (target.identified or target.text("cert")):
         raise InvalidURL(f"acl={target.text('acl')} needs credentials: write zookeeper://user:password@host")
+    if target.text("password_file") and (target.password or not target.username):
+        raise InvalidURL(
+            "the option password_file has the password of a user: write zookeeper://user@host, without one there"
+        )
     given = [name for name in TLS_FILES if target.text(name)]
     if given and target.scheme not in TLS_SCHEMES:
         raise InvalidURL(f"the option {given[0]} is for TLS: write {target.scheme}s:// instead of {target.scheme}://")

@@ -17,13 +17,13 @@ class Access:
     def __init__(self, target: Target) -> None:
         self._secure = target.scheme in TLS_SCHEMES
         self._files = {name: file for name in TLS_FILES if (file := target.text(name))}
-        self._user = target.username
-        self._password = target.password
+        self._target = target
 
     def check_files(self) -> None:
         """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
-        for name, file in self._files.items():
-            if not Path(file).is_file():
+        password_file = self._target.text("password_file")
+        for name, file in {"password_file": password_file, **self._files}.items():
+            if file and not Path(file).is_file():
                 raise InvalidURL(f"the option {name} names {file!r}, which is not a file")
         try:
             self.context()
@@ -45,8 +45,9 @@ class Access:
         return context
 
     def credentials(self) -> list[tuple[str, str]]:
-        """What to say after a connection is made: scheme and text."""
-        return [("digest", f"{self._user}:{self._password}")] if self._user else []
+        """What to say after a connection is made: scheme and text. May block; raises `Unavailable`."""
+        login = self._target.login()
+        return [("digest", f"{login.username}:{login.password}")] if login.username else []
 
 
 def _no_password() -> str:

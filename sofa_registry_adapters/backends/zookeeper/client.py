@@ -28,6 +28,7 @@ from kazoo.retry import ForceRetryError, KazooRetry
 
 from sofa_registry_adapters.backends.zookeeper import wire
 from sofa_registry_adapters.backends.zookeeper.access import Access
+from sofa_registry_adapters.errors import RegistryError
 
 REFUSALS = 3
 """Connections that every server closes on seeing our last change, before the session gives up that change."""
@@ -195,7 +196,10 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
 
     def _connect(self, host: str, hostip: str, port: int) -> Any:
         with self._problems():
-            self.client.auth_data = self._access.credentials()
+            try:
+                self.client.auth_data = self._access.credentials()
+            except RegistryError as error:
+                raise ConnectionDropped(str(error)) from None
             return super()._connect(host, hostip, port)
 
     @contextlib.contextmanager

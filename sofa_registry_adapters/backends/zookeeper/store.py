@@ -59,7 +59,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
         self._target = target
         self._tree = Tree(target)
         self._server = server_name(target)
-        own = target.username or target.text("cert")
+        own = target.identified or target.text("cert")
         acl = wire.access(target.text("acl") or ("creator" if own else "open"))
         self._access = Access(target)
         self._ledger = Ledger()
