@@ -601,7 +601,7 @@ async def test_a_password_that_changes(accounts: Accounts, namespace: str, tmp_p
         assert await values(store) == {key(): b"1"}
         file.unlink()
         accounts.do("auth/user/changepw", name=user, password="newer")
-        assert isinstance(await raised(store.read(HERE)), InvalidURL)
+        assert isinstance(await raised(store.read(HERE)), Unavailable)
         file.write_text("newer\n")
         assert await values(store) == {key(): b"1"}
 
