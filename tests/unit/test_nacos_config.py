@@ -614,7 +614,45 @@ class TestDefectsOfTheSdk:
                 assert await backend._transport.connection() is connection
                 for task in tasks:
                     task.cancel()
-            assert not backend._listening._posts, "nobody listens any more"
+            assert not len(backend._listening), "nobody listens any more"
+
+    @bounded
+    async def test_a_key_that_is_left_and_listened_to_again_at_once_is_told(self, url: str) -> None:
+        async with opened(url) as backend:
+            for number in range(20):
+                async with contextlib.aclosing(backend.watch(key())) as updates:  # type: ignore[type-var]
+                    await anext(updates)
+                    if number % 2:
+                        following = asyncio.ensure_future(anext(updates))
+                        await backend.publish(key(), ConfigDraft(str(number)), None)
+                        async with asyncio.timeout(5):
+                            found = await following
+                        assert isinstance(found, ConfigItem)
+                        assert found.content == str(number)
+
+    @bounded
+    async def test_the_server_names_no_key_that_nobody_listens_to_any_more(self, url: str) -> None:
+        async with opened(url) as backend:
+            told: list[bytes] = []
+            named = backend._listening.pushed
+            backend._transport._pushed["ConfigChangeNotifyRequest"] = (  # type: ignore[index]
+                lambda connection, body: (told.append(bytes(body)), named(connection, body))
+            )
+            async with contextlib.aclosing(backend.watch(key())) as updates:  # type: ignore[type-var]
+                await anext(updates)
+                await backend.publish(key(), ConfigDraft("0"), None)
+                await anext(updates)
+            await eventually_async(
+                lambda: not backend._listening._left and not backend._listening._parted, 5, "it left"
+            )
+            assert len(told) == 1
+            await backend.publish(key(), ConfigDraft("1"), None)
+            await backend.publish(key("another"), ConfigDraft("1"), None)
+            async with contextlib.aclosing(backend.watch(key("another"))) as updates:  # type: ignore[type-var]
+                await anext(updates)
+                await backend.publish(key("another"), ConfigDraft("2"), None)
+                await anext(updates)
+            assert all(b"another" in notice for notice in told[1:])
 
     def test_closing_does_not_wait_for_a_tick(self, center: ConfigCenter) -> None:
         center.add_listener(KEY, lambda _: None)

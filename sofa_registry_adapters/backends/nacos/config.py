@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
@@ -18,6 +19,9 @@ from sofa_registry_adapters.spi.config import ConfigBackend, ConfigDraft
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.registry import Rejected
 
+AT_ONCE = 16
+"""Watches that are being opened at a time."""
+
 
 class NacosConfig(ConfigBackend):
     """See the module, and `config_lines` for how values are read and written.
@@ -29,9 +33,10 @@ class NacosConfig(ConfigBackend):
     def __init__(self, target: Target, clock: Clock) -> None:
         named = namespace(target)
         self._tenant = "" if named == "public" else named
-        self._listening = Listening()
+        self._listening = Listening(self._tenant)
         pushed = {"ConfigChangeNotifyRequest": self._listening.pushed}
         self._transport = Transport(target, clock, "config", pushed)
+        self._opening = asyncio.Semaphore(AT_ONCE)
         self._on: Connection | None = None
         self._line: Line | None = None
 
@@ -44,6 +49,7 @@ class NacosConfig(ConfigBackend):
         await self._known_line()
 
     async def close(self) -> None:
+        await self._listening.close()
         await self._transport.close()
 
     async def renew(self) -> None:
@@ -76,14 +82,18 @@ class NacosConfig(ConfigBackend):
 
     async def watch(self, key: ConfigKey) -> AsyncIterator[ConfigItem | Rejected | Absent | None]:
         place = self._place(key)
-        line = await self._known_line()
-        first, known = True, None
         async with contextlib.aclosing(self._listening.changes(self._transport, place)) as changes:
+            # A few at a time: if thousands share the server none of them has a value before all have.
+            async with self._opening:
+                line = await self._known_line()
+                await anext(changes)
+                known = await line.read(place)
+                first = await self._told(line, place, known)
+            yield first
             async for _ in changes:
                 held = await line.read(place)
-                revision = held.item.revision if held is not None else None
-                if first or revision != known:
-                    first, known = False, revision
+                if _revision(held) != _revision(known):
+                    known = held
                     yield await self._told(line, place, held)
 
     async def _told(self, line: Line, place: Place, held: Held | None) -> ConfigItem | Absent | None:
@@ -101,3 +111,7 @@ class NacosConfig(ConfigBackend):
             line = await line_of(self._transport, self._tenant)
             self._on, self._line = connection, line
         return self._line
+
+
+def _revision(held: Held | None) -> str | None:
+    return None if held is None else held.item.revision

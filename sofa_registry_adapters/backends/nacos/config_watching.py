@@ -14,8 +14,11 @@ from sofa_registry_adapters.backends.nacos.connection import Connection
 from sofa_registry_adapters.backends.nacos.transport import Transport
 from sofa_registry_adapters.errors import RegistryError
 
-PARTING = 1.0
-"""Seconds that the end of listening may take."""
+TOGETHER = 500
+"""Keys in one request that ends listening to them."""
+
+Name = tuple[str, str]
+"""A data id and its group."""
 
 
 class _Notice(msgspec.Struct, rename="camel"):
@@ -24,39 +27,37 @@ class _Notice(msgspec.Struct, rename="camel"):
 
 
 class _Listener:
-    """One key on one connection: whether it changed since it was last read."""
+    """One watch of a key on one connection: whether the key changed since it was last read."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.news = asyncio.Event()
 
 
-class _Post:
-    """One key at the server, and the watches that share it."""
-
-    def __init__(self) -> None:
-        self.turn = asyncio.Lock()
-        self.listeners: set[_Listener] = set()
-
-
 class Listening:
-    """All watches of one backend, over one connection."""
+    """All watches of one backend, over one connection, in one namespace."""
 
-    def __init__(self) -> None:
-        self._posts: dict[tuple[str, str], _Post] = {}
+    def __init__(self, tenant: str) -> None:
+        self._tenant = tenant
+        self._listeners: dict[Name, set[_Listener]] = {}
+        self._left: dict[Name, Connection] = {}
+        self._parting: asyncio.Task[None] | None = None
+        self._parted: frozenset[Name] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self._listeners)
 
     def pushed(self, connection: Connection, body: memoryview) -> None:
         """Handler of ``ConfigChangeNotifyRequest``."""
         notice = msgspec.json.decode(body, type=_Notice)
-        post = self._posts.get((notice.data_id, notice.group))
-        for listener in post.listeners if post is not None else ():
+        for listener in self._listeners.get((notice.data_id, notice.group), ()):
             if listener.connection is connection:
                 listener.news.set()
 
     async def changes(self, transport: Transport, place: Place) -> AsyncGenerator[None, None]:
         """Something at once, then something whenever the value may have changed. Raises when the connection is over."""
         listener = _Listener(await transport.connection())
-        async with self._posted(transport, place, listener):
+        async with self._listened(transport, (place.data_id, place.group), listener):
             while True:
                 yield
                 await _either(listener.news, listener.connection.gone)
@@ -65,32 +66,55 @@ class Listening:
                 # Before it is read: a change in the meantime counts again.
                 listener.news.clear()
 
+    async def close(self) -> None:
+        """Forget what the server was still to be told: it forgets the connection."""
+        self._left.clear()
+        if self._parting is not None:
+            self._parting.cancel()
+            await asyncio.wait((self._parting,))
+
     @contextlib.asynccontextmanager
-    async def _posted(self, transport: Transport, place: Place, listener: _Listener) -> AsyncIterator[None]:
-        name = (place.data_id, place.group)
-        post = self._posts.setdefault(name, _Post())
-        post.listeners.add(listener)
+    async def _listened(self, transport: Transport, name: Name, listener: _Listener) -> AsyncIterator[None]:
+        self._listeners.setdefault(name, set()).add(listener)
         try:
-            async with post.turn:
-                await self._ask(transport, place, listener.connection, listen=True)
+            self._left.pop(name, None)
+            while name in self._parted and self._parting is not None:
+                # The later of two requests about one key has to be the later one at the server, too.
+                await asyncio.wait((self._parting,))
+            await self._ask(transport, listener.connection, [name], listen=True)
             yield
         finally:
-            post.listeners.discard(listener)
-            await self._part(transport, place, listener.connection, post)
-            if not post.listeners and self._posts.get(name) is post:
-                del self._posts[name]
+            self._listeners[name].discard(listener)
+            if not self._listeners[name]:
+                del self._listeners[name]
+                self._part(transport, name, listener.connection)
 
-    async def _part(self, transport: Transport, place: Place, connection: Connection, post: _Post) -> None:
-        """The last watch ends the listening, before the next one of the key can begin another."""
-        with contextlib.suppress(RegistryError, TimeoutError):
-            async with asyncio.timeout(PARTING), post.turn:
-                if not post.listeners and not connection.gone.is_set():
-                    await self._ask(transport, place, connection, listen=False)
+    def _part(self, transport: Transport, name: Name, connection: Connection) -> None:
+        """Nobody listens to the key any more; the server is told soon, of all such keys together."""
+        if connection.gone.is_set():
+            return
+        self._left[name] = connection
+        if self._parting is None or self._parting.done():
+            self._parting = asyncio.create_task(self._tell_left(transport))
 
-    async def _ask(self, transport: Transport, place: Place, connection: Connection, *, listen: bool) -> None:
+    async def _tell_left(self, transport: Transport) -> None:
+        while self._left:
+            connection = next(iter(self._left.values()))
+            names = [name for name, on in self._left.items() if on is connection][:TOGETHER]
+            for name in names:
+                del self._left[name]
+            self._parted = frozenset(names)
+            try:
+                # Where this fails the server goes on naming keys that nobody here listens to.
+                with contextlib.suppress(RegistryError):
+                    await self._ask(transport, connection, names, listen=False)
+            finally:
+                self._parted = frozenset()
+
+    async def _ask(self, transport: Transport, connection: Connection, names: list[Name], *, listen: bool) -> None:
         # Without a digest: the value is read after this anyway, and every change from here on is told.
-        about = {"dataId": place.data_id, "group": place.group, "tenant": place.tenant, "md5": ""}
-        body = {"listen": listen, "configListenContexts": [about], "module": "config"}
+        about = [{"dataId": data_id, "group": group, "tenant": self._tenant, "md5": ""} for data_id, group in names]
+        body = {"listen": listen, "configListenContexts": about, "module": "config"}
         await transport.ask("ConfigBatchListenRequest", body, wire.Answer, on=connection)
 
 
