@@ -24,6 +24,8 @@ class Assembly:
         """``before``: another assembly of the service, whose last good values count here, too."""
         self._layout = layout
         self._service = service
+        self.since: Revision | None = None
+        """What the records were brought in step with by the messages of a watch; None while that is not certain."""
         self.good: dict[RecordKey, Instance] = before.good if before is not None else {}
         self._key_of: dict[str, RecordKey] = {}
         self._shadowed: set[RecordKey] = set()

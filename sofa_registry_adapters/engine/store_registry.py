@@ -26,7 +26,9 @@ from sofa_registry_adapters.spi.store import (
     ListableStore,
     RecordKey,
     RecordStore,
+    ResumableStore,
     Stored,
+    StorePatch,
     StoreSnapshot,
 )
 
@@ -283,14 +285,18 @@ class StoreRegistry(RegistryBackend):
                 async for update in updates:
                     yield update
             return
-        async with closing(self._store.watch(self._layout.bucket(service))) as messages:
+        async with closing(self._messages(self._layout.bucket(service), assembly.since)) as messages:
             async for message in messages:
-                if isinstance(message, StoreSnapshot):
-                    seen = {one.key: one for one in message.records}
-                    yield await assembly.reset(message.records, seen, message.revision)
-                else:
-                    seen = {one.key: one for one in message.changed}
-                    yield await assembly.apply(message.changed, message.removed, seen, message.revision)
+                # Whoever is cut short in the midst of a message begins anew.
+                assembly.since = None
+                update = await _fold(assembly, message)
+                assembly.since = message.revision
+                yield update
+
+    def _messages(self, bucket: Bucket, since: Revision | None) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        if since is not None and isinstance(self._store, ResumableStore):
+            return self._store.resume(bucket, since)
+        return self._store.watch(bucket)
 
     def forget(self, service: ServiceKey) -> None:
         """The service is watched no more."""
@@ -306,6 +312,14 @@ class StoreRegistry(RegistryBackend):
 
     def _bounded(self, doing: str) -> contextlib.AbstractAsyncContextManager[None]:
         return bounded(self._call_timeout, doing)
+
+
+async def _fold(assembly: Assembly, message: StoreSnapshot | StorePatch) -> Snapshot | Patch:
+    if isinstance(message, StoreSnapshot):
+        seen = {one.key: one for one in message.records}
+        return await assembly.reset(message.records, seen, message.revision)
+    seen = {one.key: one for one in message.changed}
+    return await assembly.apply(message.changed, message.removed, seen, message.revision)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -191,6 +191,18 @@ class ConditionalStore(ABC):
         """Delete the record if it is at the revision ``expected``. Raises `Conflict` otherwise."""
 
 
+class ResumableStore(ABC):
+    """Mix-in of stores that can tell what changed since a revision, so that a watch that was cut costs no second reading."""
+
+    @abstractmethod
+    def resume(self, bucket: Bucket, since: Revision) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        """As `watch`, for one who has what a watch of this bucket told up to the revision ``since``.
+
+        It begins with a `StorePatch`, which may be empty, and goes on with what changed since; where the store cannot be
+        certain of that, it begins with a `StoreSnapshot`.
+        """
+
+
 class ListableStore(ABC):
     """Mix-in of stores that can say which buckets there are."""
 

@@ -37,6 +37,7 @@ from sofa_registry_adapters.spi.store import (
     Record,
     RecordKey,
     RecordStore,
+    ResumableStore,
     Stored,
     StorePatch,
     StoreSnapshot,
@@ -776,3 +777,70 @@ async def test_opening_and_closing_are_the_stores() -> None:
         await registry.open()
     await registry.open()
     await registry.close()
+
+
+class Chronicle(Double, ResumableStore):
+    """A store that keeps the history of changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: asyncio.Queue[StoreSnapshot | StorePatch] = asyncio.Queue()
+        self.began: list[Revision | None] = []
+
+    def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        return self._tell(None)
+
+    def resume(self, bucket: Bucket, since: Revision) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        return self._tell(since)
+
+    async def _tell(self, since: Revision | None) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        self.began.append(since)
+        while True:
+            yield await self.messages.get()
+
+
+def other(name: str, **fields: object) -> Stored:
+    return Stored(NATIVE.record(A, one(name, **fields)), "1", "other")
+
+
+@bounded
+async def test_a_watch_is_resumed_from_the_last_message_that_was_folded_in() -> None:
+    store = Chronicle()
+    registry = StoreRegistry(store, NATIVE, call_timeout=5)
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 5), (other("x"), other("y"))))
+    async with closing(registry.watch(A)) as updates:
+        assert isinstance(await anext(updates), Snapshot)
+        store.messages.put_nowait(StorePatch(Revision("e", 7), (other("z"),), (key("x"),)))
+        assert isinstance(await anext(updates), Patch)
+    store.messages.put_nowait(StorePatch(Revision("e", 9), (other("y", weight=3),)))
+    async with closing(registry.watch(A)) as updates:
+        update = await anext(updates)
+        assert isinstance(update, Patch)
+        assert [(each.instance_id, each.weight) for each in update.changed] == [("y", 3)]
+    registry.forget(A)
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 9)))
+    async with closing(registry.watch(A)) as updates:
+        await anext(updates)
+    assert store.began == [None, Revision("e", 7), None], "whom nobody followed is begun anew"
+
+
+@bounded
+async def test_a_watch_that_is_cut_short_in_a_message_begins_anew() -> None:
+    store = Chronicle()
+    registry = StoreRegistry(store, NATIVE, call_timeout=5)
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
+    async with closing(registry.watch(A)) as updates:
+        await anext(updates)
+        many = [other(f"{number}") for number in range(CHUNK * 3)]
+        store.messages.put_nowait(StorePatch(Revision("e", 6), many))
+        folding = asyncio.ensure_future(anext(updates))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not folding.done()
+        folding.cancel()
+        await asyncio.wait((folding,))
+        assert folding.cancelled()
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 6)))
+    async with closing(registry.watch(A)) as updates:
+        await anext(updates)
+    assert store.began == [None, None]

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from sofa_registry_adapters.backends.etcd import messages
+from sofa_registry_adapters.backends.etcd.failures import says
 from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Place, Span, below, decode
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, rpc
-from sofa_registry_adapters.errors import ValueTooLarge
+from sofa_registry_adapters.errors import Unavailable, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.store import Record, Stored
 
@@ -21,25 +22,84 @@ AT_ONCE = 500
 """Records that are made in one step of the event loop: about two milliseconds."""
 
 
+class Witness(NamedTuple):
+    """A key as it was written at a revision: who finds it so at that revision speaks with the same history."""
+
+    raw: bytes
+    revision: int
+    lease: int
+    value: int
+
+    @classmethod
+    def of(cls, found: Message) -> Witness:
+        """What there is to be remembered of a key."""
+        return cls(found.key, found.mod_revision, found.lease, hash(found.value))
+
+
 class Reading(NamedTuple):
-    """A bucket at one revision. ``size`` counts the keys of all buckets below as well."""
+    """A bucket at one revision; ``records`` are None where they are known already.
+
+    ``size`` counts the keys of all buckets below as well, of which ``witness`` is the newest.
+    """
 
     revision: Revision
     size: int
-    records: Sequence[Stored]
+    records: Sequence[Stored] | None
+    witness: Witness | None
 
 
 async def read(link: Link, place: Place, lease: int) -> Reading:
     """All records of a bucket, as the owner of the lease sees them. Raises `RegistryError`."""
     records: list[Stored] = []
     first: Message = None
+    witness: Witness | None = None
     async for page in _pages(link, place.span):
         first = first or page
+        newest = max(page.kvs, key=_written, default=None)
+        if newest is not None and (witness is None or witness.revision < newest.mod_revision):
+            witness = Witness.of(newest)
         for start in range(0, len(page.kvs), AT_ONCE):
             records += stored_of(place, page.kvs[start : start + AT_ONCE], lease)
             # Others get their turn on the event loop.
             await asyncio.sleep(0)
-    return Reading(revision_of(first), first.count, tuple(records))
+    return Reading(revision_of(first), first.count, tuple(records), witness)
+
+
+def _written(found: Message) -> int:
+    revision: int = found.mod_revision
+    return revision
+
+
+async def stands(link: Link, place: Place, reading: Reading) -> bool:
+    """Whether the store certainly has the history in which the bucket was so. Raises `RegistryError`.
+
+    A store that was wiped may have come to the same revision since, with the same keys even. Then its newest record of that
+    time was another one, or written at another revision or under another lease, or there were more or fewer.
+    """
+    witness, since = reading.witness, reading.revision
+    if witness is None:
+        return False
+    found, newer = (
+        rpc.RangeRequest(key=witness.raw, revision=witness.revision),
+        _newer_than(place, witness.revision, as_of=since.counter),
+    )
+    try:
+        there, after = await asyncio.gather(link.ask(RANGE, found), link.ask(RANGE, newer))
+    except Unavailable as error:
+        # It is compacted, or was never reached.
+        if says(error.__cause__, "required revision"):
+            return False
+        raise
+    same = [*map(Witness.of, there.kvs)] == [witness] and not after.kvs and after.count == reading.size
+    return same and revision_of(after).epoch == since.epoch
+
+
+def _newer_than(place: Place, revision: int, *, as_of: int = 0) -> Message:
+    """The request for one key that was written after a revision, and for how many there are."""
+    first, end = place.span
+    return rpc.RangeRequest(
+        key=first, range_end=end, revision=as_of, min_mod_revision=revision + 1, limit=1, keys_only=True
+    )
 
 
 def stored_of(place: Place, found: Iterable[Message], lease: int) -> list[Stored]:
@@ -81,10 +141,7 @@ async def _pages(link: Link, span: Span) -> AsyncIterator[Message]:
 
 async def unchanged(link: Link, place: Place, revision: int, count: int) -> bool:
     """Whether the span is what it was at a revision, when it had so many keys: none is newer, and none is gone."""
-    request = rpc.RangeRequest(
-        key=place.span.first, range_end=place.span.end, min_mod_revision=revision + 1, limit=1, keys_only=True
-    )
-    answer = await link.ask(RANGE, request)
+    answer = await link.ask(RANGE, _newer_than(place, revision))
     # A server that went back knows nothing newer, either.
     return not answer.kvs and answer.count == count and answer.header.revision >= revision
 

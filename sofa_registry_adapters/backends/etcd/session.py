@@ -13,14 +13,17 @@ from sofa_registry_adapters.backends.etcd.keys import Keyspace
 from sofa_registry_adapters.backends.etcd.lease import Lease
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import rpc
-from sofa_registry_adapters.backends.etcd.reading import RANGE, Reading, read, unchanged
+from sofa_registry_adapters.backends.etcd.reading import RANGE, Reading, read, stands, unchanged
 from sofa_registry_adapters.backends.etcd.watching import Feed, Stream
 from sofa_registry_adapters.backends.etcd.writing import Task, run
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
+from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.options import Target
 from sofa_registry_adapters.spi.store import Bucket, RecordKey
 
 GOODBYE_SECONDS = 0.4
+REMEMBERED = 10_000
+"""Buckets of which is known where their watches ended."""
 
 
 class Session:
@@ -34,6 +37,7 @@ class Session:
         self.holdings: Holdings = Holdings(self.link, self.stream, self.lease, self.keyspace)
         self.feeds: dict[Bucket, list[Feed]] = {}
         self._read: dict[Bucket, tuple[int, int]] = {}
+        self._ended: dict[Bucket, Reading] = {}
         third = max(target.number("lease") / 3, 0.5)
         # Before whoever renews loses patience: silence is told by giving the connection up.
         self._patience = 0.8 * min(connector.call_timeout, third)
@@ -107,7 +111,7 @@ class Session:
     @contextlib.asynccontextmanager
     async def following(self, bucket: Bucket, found: Reading) -> AsyncIterator[Feed]:
         """The changes of a bucket since it was read."""
-        feed = Feed(found.revision.counter, found.size)
+        feed = Feed(found.revision.counter, found.size, found.witness)
         await self.link.connection()
         watch = self.stream.watch(feed, self.keyspace.place(bucket).span, feed.revision + 1)
         self.feeds.setdefault(bucket, []).append(feed)
@@ -116,10 +120,27 @@ class Session:
             yield feed
         finally:
             self.stream.end(watch)
+            self._remember(
+                bucket, Reading(Revision(found.revision.epoch, feed.revision), feed.count, None, feed.witness)
+            )
             self.feeds[bucket].remove(feed)
             if not self.feeds[bucket]:
                 del self.feeds[bucket]
                 self._read.pop(bucket, None)
+
+    def _remember(self, bucket: Bucket, ended: Reading) -> None:
+        """Where a watch ended: whoever watches again may go on from there."""
+        self._ended.pop(bucket, None)
+        self._ended[bucket] = ended
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+
+    async def standing(self, bucket: Bucket, since: Revision) -> Reading | None:
+        """The bucket as it was at ``since``, without its records, if a watch of it can go on from there."""
+        ended = self._ended.get(bucket)
+        if ended is None or ended.revision != since:
+            return None
+        return ended if await stands(self.link, self.keyspace.place(bucket), ended) else None
 
     async def close(self) -> None:
         """Drop the records and the connection; never raises."""

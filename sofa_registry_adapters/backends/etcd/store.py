@@ -9,6 +9,7 @@ from typing import ClassVar
 from sofa_registry_adapters.backends.etcd import CAPABILITIES, diagnosing, reading
 from sofa_registry_adapters.backends.etcd.connecting import Connector
 from sofa_registry_adapters.backends.etcd.messages import Message
+from sofa_registry_adapters.backends.etcd.reading import Reading
 from sofa_registry_adapters.backends.etcd.session import Session
 from sofa_registry_adapters.backends.etcd.watching import DELETED
 from sofa_registry_adapters.backends.etcd.writing import ComparedDelete, ComparedPut, Delete, Put, Task
@@ -24,6 +25,7 @@ from sofa_registry_adapters.spi.store import (
     Record,
     RecordKey,
     RecordStore,
+    ResumableStore,
     Stored,
     StorePatch,
     StoreSnapshot,
@@ -35,7 +37,7 @@ PIECE = 1_000
 """Records that are prepared before others have the loop."""
 
 
-class EtcdStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
+class EtcdStore(RecordStore, ConditionalStore, ListableStore, ResumableStore, DiagnosableStore):
     """One owner: one connection, one lease, one stream of changes."""
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
@@ -108,20 +110,27 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore):
         if known is not None and await session.unchanged(bucket, known.counter):
             return None
         found = await session.read(bucket)
-        return StoreSnapshot(found.revision, found.records)
+        return StoreSnapshot(found.revision, found.records or ())
 
-    async def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
+    def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        return self._watch(bucket, None)
+
+    def resume(self, bucket: Bucket, since: Revision) -> AsyncIterator[StoreSnapshot | StorePatch]:
+        return self._watch(bucket, since)
+
+    async def _watch(self, bucket: Bucket, since: Revision | None) -> AsyncIterator[StoreSnapshot | StorePatch]:
         session = self._opened()
         while True:
-            found = await session.read(bucket)
+            found = (await session.standing(bucket, since) if since else None) or await session.read(bucket)
             async with session.following(bucket, found) as feed:
-                yield StoreSnapshot(found.revision, found.records)
+                yield _said(found)
                 while (events := await feed.take()) is not None:
                     revision = Revision(found.revision.epoch, feed.revision)
                     patch = await _patch(session, bucket, events, revision)
                     if patch.changed or patch.removed:
                         yield patch
             # What came next was compacted away: from a new reading on.
+            since = None
 
     async def compare_and_put(self, record: Record, expected: str | None) -> str:
         session = self._opened()
@@ -195,6 +204,11 @@ def _settle(
             written[task.key] = revision
     session.holdings.keep(written)
     return answers
+
+
+def _said(found: Reading) -> StoreSnapshot | StorePatch:
+    """How a watch begins."""
+    return StorePatch(found.revision) if found.records is None else StoreSnapshot(found.revision, found.records)
 
 
 async def _patch(session: Session, bucket: Bucket, events: Sequence[Message], revision: Revision) -> StorePatch:

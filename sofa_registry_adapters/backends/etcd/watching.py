@@ -13,6 +13,7 @@ from sofa_registry_adapters.backends.etcd.failures import again
 from sofa_registry_adapters.backends.etcd.keys import Span
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, kv, rpc
+from sofa_registry_adapters.backends.etcd.reading import Witness
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 
 WATCH = messages.call("Watch", "Watch")
@@ -146,12 +147,14 @@ def _deliver(watch: Watch, response: Message) -> None:
 class Feed:
     """The changes of one watch, until somebody takes them: the last one of each key.
 
-    ``count`` is how many keys there are at ``revision``, the last that was taken.
+    ``count`` is how many keys there are at ``revision``, the last that was taken, and ``witness`` the newest of them that is
+    known.
     """
 
-    def __init__(self, revision: int, count: int) -> None:
+    def __init__(self, revision: int, count: int, witness: Witness | None) -> None:
         self.revision = revision
         self.count = count
+        self.witness = witness
         self._coming = (revision, count)
         self._events: dict[bytes, Message] = {}
         self._error: RegistryError | None = None
@@ -198,6 +201,8 @@ class Feed:
             await self._next()
         events, self._events = list(self._events.values()), {}
         self.revision, self.count = self._coming
+        written = next((one.kv for one in reversed(events) if one.type != DELETED), None)
+        self.witness = Witness.of(written) if written is not None else self.witness
         return events
 
     async def _next(self) -> None:
