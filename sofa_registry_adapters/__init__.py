@@ -1,15 +1,18 @@
 """One API for service registries and config centers: publish, subscribe, configure, and stay in step whatever the server does."""
 
 from sofa_registry_adapters.advertise import Advertised
+from sofa_registry_adapters.bound import AsyncBound, Bound
 from sofa_registry_adapters.config import AsyncConfigCenter, ConfigCenter
 from sofa_registry_adapters.handles import (
     AsyncConfigSubscription,
     AsyncConfigWatch,
+    AsyncFieldSubscription,
     AsyncRegistration,
     AsyncSubscription,
     AsyncWatch,
     ConfigSubscription,
     ConfigWatch,
+    FieldSubscription,
     Registration,
     Subscription,
     Watch,
@@ -26,19 +29,23 @@ __all__ = [
     "ABSENT",
     "Absent",
     "Advertised",
+    "AsyncBound",
     "AsyncConfigCenter",
     "AsyncConfigSubscription",
     "AsyncConfigWatch",
+    "AsyncFieldSubscription",
     "AsyncRegistration",
     "AsyncRegistry",
     "AsyncSubscription",
     "AsyncWatch",
+    "Bound",
     "ConfigCenter",
     "ConfigChange",
     "ConfigItem",
     "ConfigKey",
     "ConfigSubscription",
     "ConfigWatch",
+    "FieldSubscription",
     "Instance",
     "InstancesChange",
     "Registration",

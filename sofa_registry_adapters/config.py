@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
+from sofa_registry_adapters.bound import AsyncBound, Bound, Source, layers_of
 from sofa_registry_adapters.errors import InvalidArgument, ValueTooLarge
 from sofa_registry_adapters.face import (
     TIMEOUT,
@@ -33,6 +32,7 @@ from sofa_registry_adapters.spi.options import Capabilities
 if TYPE_CHECKING:
     from sofa_registry_adapters.engine.config_core import ConfigEngine
 
+T = TypeVar("T")
 Key = str | ConfigKey
 HISTORY_LIMIT = 20
 _LONGEST_TYPE = 64
@@ -78,7 +78,8 @@ class _ConfigFace(Face["ConfigEngine"]):
         largest = can.max_config_bytes or can.max_value_bytes
         if size > largest:
             raise ValueTooLarge(f"{key} is to have {size} bytes, and {self._target} takes {largest} at most")
-        _check_syntax(key, draft)
+        if draft.content_type:
+            _check_syntax(key, draft)
         return draft
 
     def _looping(self, session: Any, key: ConfigKey) -> bool:
@@ -101,7 +102,7 @@ class ConfigCenter(_ConfigFace, BlockingFace["ConfigEngine"]):
 
         If the center cannot be reached it is the last known good, stale; if there is none, raises `Unavailable`.
         """
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         session = self._opened()
         return session.run(session.engine.get(where, bound), bound)
 
@@ -118,10 +119,10 @@ class ConfigCenter(_ConfigFace, BlockingFace["ConfigEngine"]):
         """Write the value and return its revision.
 
         With ``expected_revision``, the revision of an item or ABSENT, only if that is the present one; else `Conflict`, with both.
-        ``content_type`` (``yaml``, ``json``, …) goes with the value; ``json`` and ``toml`` are checked. After `Unavailable` nobody
-        knows whether it was written: read it.
+        ``content_type`` (``yaml``, ``json``, …) goes with the value; JSON, TOML, properties and, with PyYAML, YAML are checked. After
+        `Unavailable` nobody knows whether it was written: read it.
         """
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         draft, expected = self._draft(where, content, content_type), _expected(expected_revision)
         session = self._opened()
         looping = self._looping(session, where)
@@ -136,7 +137,7 @@ class ConfigCenter(_ConfigFace, BlockingFace["ConfigEngine"]):
         timeout: float = TIMEOUT,
     ) -> bool:
         """Remove the value; whether there was one. With ``expected_revision`` only if that is the present one, else `Conflict`."""
-        where, bound, expected = _key(key, group), check_timeout(timeout), _expected_value(expected_revision)
+        where, bound, expected = ConfigKey.of(key, group), check_timeout(timeout), _expected_value(expected_revision)
         session = self._opened()
         return session.run(session.engine.remove(where, expected, bound), bound)
 
@@ -169,16 +170,43 @@ class ConfigCenter(_ConfigFace, BlockingFace["ConfigEngine"]):
         _, mailbox = self._attach(key, group, required=required, timeout=timeout)
         return ConfigWatch(mailbox)
 
+    def bind(
+        self,
+        model: type[T],
+        *sources: Source,
+        group: str = DEFAULT_GROUP,
+        strict: bool = False,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> Bound[T]:
+        """The value of a key as an object of ``model``, kept up to date: a msgspec Struct, a dataclass or a pydantic model.
+
+        YAML, TOML, JSON or properties, by the content type or the key's ending. Of several sources later ones override earlier
+        ones, mapping by mapping; a pair is a key and its group. Where there is no value the defaults of ``model`` count. Fields that
+        it does not have are ignored, or refused if ``strict``.
+
+        Raises `Unavailable` if a source is not known within ``timeout``, and `CorruptRecord` if what is known cannot be used; unless
+        ``required``: then what can be used is, over the defaults. Raises `MissingDependency` where YAML needs PyYAML.
+        """
+        from sofa_registry_adapters.engine.binding import bind_all
+
+        layers, bound = layers_of(model, sources, group, strict=strict), check_timeout(timeout)
+        session = self._opened()
+        work = bind_all(session, layers, self._clock, bound, required=required)
+        binding = session.run(work, bound, lambda found: found.close())
+        binding.begin(required=required)
+        return Bound(session, binding)
+
     def keys(self, *, group: str = DEFAULT_GROUP, timeout: float = TIMEOUT) -> Sequence[str]:
         """The keys of the group that have a value, sorted."""
-        where, bound, session = _group(group), check_timeout(timeout), self._opened()
+        where, bound, session = check_text(group, "the configuration group"), check_timeout(timeout), self._opened()
         return session.run(session.engine.keys(where, bound), bound)
 
     def history(
         self, key: Key, *, group: str = DEFAULT_GROUP, limit: int = HISTORY_LIMIT, timeout: float = TIMEOUT
     ) -> Sequence[ConfigItem]:
         """The last values, the newest first, the present one included; at least 20 are kept, also of a removed key."""
-        where, bound, most = _key(key, group), check_timeout(timeout), _limit(limit)
+        where, bound, most = ConfigKey.of(key, group), check_timeout(timeout), _limit(limit)
         session = self._opened()
         return session.run(session.engine.history(where, most, bound), bound)
 
@@ -196,13 +224,13 @@ class ConfigCenter(_ConfigFace, BlockingFace["ConfigEngine"]):
         Without ``revision`` it is the one before the present value, and `Conflict` if that changes meanwhile; of a removed key it is
         the last one. Raises `InvalidArgument` if the history has no such value.
         """
-        where, bound, expected = _key(key, group), check_timeout(timeout), _expected(expected_revision)
+        where, bound, expected = ConfigKey.of(key, group), check_timeout(timeout), _expected(expected_revision)
         wanted, session = _expected_value(revision), self._opened()
         looping = self._looping(session, where)
         return session.run(session.engine.rollback(where, wanted, expected, bound, looping=looping), bound)
 
     def _attach(self, key: Key, group: str, *, required: bool, timeout: float) -> Any:
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         session = self._opened()
         work = session.engine.attach(where, bound, required=required)
         return session, session.run(work, bound, lambda mailbox: mailbox.close())
@@ -216,7 +244,7 @@ class AsyncConfigCenter(_ConfigFace, AsyncFace["ConfigEngine"]):
 
     async def get(self, key: Key, *, group: str = DEFAULT_GROUP, timeout: float = TIMEOUT) -> ConfigItem | None:
         """See `ConfigCenter.get`."""
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         session = self._opened()
         return await await_call(session.call(session.engine.get(where, bound)))
 
@@ -231,7 +259,7 @@ class AsyncConfigCenter(_ConfigFace, AsyncFace["ConfigEngine"]):
         timeout: float = TIMEOUT,
     ) -> str:
         """See `ConfigCenter.publish`. Whether a cancelled call wrote, nobody knows."""
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         draft, expected = self._draft(where, content, content_type), _expected(expected_revision)
         session = self._opened()
         looping = self._looping(session, where)
@@ -246,7 +274,7 @@ class AsyncConfigCenter(_ConfigFace, AsyncFace["ConfigEngine"]):
         timeout: float = TIMEOUT,
     ) -> bool:
         """See `ConfigCenter.remove`."""
-        where, bound, expected = _key(key, group), check_timeout(timeout), _expected_value(expected_revision)
+        where, bound, expected = ConfigKey.of(key, group), check_timeout(timeout), _expected_value(expected_revision)
         session = self._opened()
         return await await_call(session.call(session.engine.remove(where, expected, bound)))
 
@@ -275,16 +303,35 @@ class AsyncConfigCenter(_ConfigFace, AsyncFace["ConfigEngine"]):
         _, mailbox = await self._attach(key, group, required=required, timeout=timeout)
         return AsyncConfigWatch(mailbox)
 
+    async def bind(
+        self,
+        model: type[T],
+        *sources: Source,
+        group: str = DEFAULT_GROUP,
+        strict: bool = False,
+        required: bool = True,
+        timeout: float = TIMEOUT,
+    ) -> AsyncBound[T]:
+        """See `ConfigCenter.bind`."""
+        from sofa_registry_adapters.engine.binding import begin_aside, bind_all
+
+        layers, bound = layers_of(model, sources, group, strict=strict), check_timeout(timeout)
+        session = self._opened()
+        work = bind_all(session, layers, self._clock, bound, required=required)
+        binding = await await_call(session.call(work, lambda found: found.close()))
+        await begin_aside(binding, required=required)
+        return AsyncBound(session, binding)
+
     async def keys(self, *, group: str = DEFAULT_GROUP, timeout: float = TIMEOUT) -> Sequence[str]:
         """See `ConfigCenter.keys`."""
-        where, bound, session = _group(group), check_timeout(timeout), self._opened()
+        where, bound, session = check_text(group, "the configuration group"), check_timeout(timeout), self._opened()
         return await await_call(session.call(session.engine.keys(where, bound)))
 
     async def history(
         self, key: Key, *, group: str = DEFAULT_GROUP, limit: int = HISTORY_LIMIT, timeout: float = TIMEOUT
     ) -> Sequence[ConfigItem]:
         """See `ConfigCenter.history`."""
-        where, bound, most = _key(key, group), check_timeout(timeout), _limit(limit)
+        where, bound, most = ConfigKey.of(key, group), check_timeout(timeout), _limit(limit)
         session = self._opened()
         return await await_call(session.call(session.engine.history(where, most, bound)))
 
@@ -298,28 +345,16 @@ class AsyncConfigCenter(_ConfigFace, AsyncFace["ConfigEngine"]):
         timeout: float = TIMEOUT,
     ) -> str:
         """See `ConfigCenter.rollback`."""
-        where, bound, expected = _key(key, group), check_timeout(timeout), _expected(expected_revision)
+        where, bound, expected = ConfigKey.of(key, group), check_timeout(timeout), _expected(expected_revision)
         wanted, session = _expected_value(revision), self._opened()
         looping = self._looping(session, where)
         return await await_call(session.call(session.engine.rollback(where, wanted, expected, bound, looping=looping)))
 
     async def _attach(self, key: Key, group: str, *, required: bool, timeout: float) -> Any:
-        where, bound = _key(key, group), check_timeout(timeout)
+        where, bound = ConfigKey.of(key, group), check_timeout(timeout)
         session = self._opened()
         work = session.engine.attach(where, bound, required=required)
         return session, await await_call(session.call(work, lambda mailbox: mailbox.close()))
-
-
-def _key(key: Key, group: str) -> ConfigKey:
-    if not isinstance(key, ConfigKey):
-        return ConfigKey(key, group)
-    if group not in {DEFAULT_GROUP, key.group}:
-        raise InvalidArgument(f"{key} has a group of its own, and group={group!r} is another: leave one out")
-    return key
-
-
-def _group(group: str) -> str:
-    return check_text(group, "the configuration group")
 
 
 def _expected(revision: str | Absent | None) -> str | Absent | None:
@@ -341,17 +376,16 @@ def _limit(limit: object) -> int:
 
 
 def _check_syntax(key: ConfigKey, draft: ConfigDraft) -> None:
-    """Refuse what is not what it is declared to be, where that can be told without a further library."""
-    try:
-        if draft.content_type == "json":
-            msgspec.json.decode(draft.data)
-        elif draft.content_type == "toml":
-            import tomllib
+    """Refuse what is not what it is declared to be."""
+    from sofa_registry_adapters.typed.bounds import Unusable
+    from sofa_registry_adapters.typed.formats import check_syntax
 
-            tomllib.loads(draft.data.decode())
-    except (ValueError, RecursionError) as error:
+    try:
+        check_syntax(draft.content, draft.content_type)
+    except Unusable as error:
+        reason = str(error).partition(": ")[2] or error
         raise InvalidArgument(
-            f"the value for {key} is declared to be {draft.content_type}, and is not: {error}"
+            f"the value for {key} is declared to be {draft.content_type}, and is not: {reason}"
         ) from None
 
 

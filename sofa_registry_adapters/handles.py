@@ -214,6 +214,20 @@ class AsyncConfigSubscription(_AsyncPlace, ConfigSubscription):
     """See `ConfigSubscription`."""
 
 
+class FieldSubscription(_Place):
+    """A callback's place at a field of a bound model; `close` ends it, also from inside the callback."""
+
+    @property
+    def field(self) -> str:
+        """The field, as it was named."""
+        field: str = self._mailbox.about
+        return field
+
+
+class AsyncFieldSubscription(_AsyncPlace, FieldSubscription):
+    """See `FieldSubscription`."""
+
+
 class BlockingLoop(Generic[C]):
     """A blocking iterator of changes."""
 

@@ -1,4 +1,4 @@
-"""Knowing that a publication comes from inside a listener of the very key that is published."""
+"""Knowing that a publication comes from inside a listener, or a callback, of the very key that is published."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from sofa_registry_adapters.model.config import ConfigChange, ConfigKey
+from sofa_registry_adapters.model.config import ConfigKey
 
-Place = tuple[object, ConfigKey]
-"""An engine, and a key that is listened to there."""
-Listener = Callable[[ConfigChange], Any]
+Place = tuple[object, tuple[ConfigKey, ...]]
+"""An engine, and keys that are listened to there."""
+Listener = Callable[[Any], Any]
 
 _PLACE: ContextVar[Place | None] = ContextVar("sofa_registry_listening", default=None)
 
@@ -20,23 +20,23 @@ _PLACE: ContextVar[Place | None] = ContextVar("sofa_registry_listening", default
 def inside(engine: object, key: ConfigKey) -> bool:
     """Whether the caller is called by a listener of the key on this engine, or was begun by one."""
     place = _PLACE.get()
-    return place is not None and place[0] is engine and place[1] == key
+    return place is not None and place[0] is engine and key in place[1]
 
 
-def placed(listener: Listener, engine: object, key: ConfigKey, *, asynchronous: bool) -> Listener:
+def placed(listener: Listener, engine: object, *keys: ConfigKey, asynchronous: bool) -> Listener:
     """The listener, such that `inside` recognises what it does."""
 
     @functools.wraps(listener, updated=())
-    def blocking(change: ConfigChange) -> object:
-        token = _PLACE.set((engine, key))
+    def blocking(change: object) -> object:
+        token = _PLACE.set((engine, keys))
         try:
             return listener(change)
         finally:
             _PLACE.reset(token)
 
     @functools.wraps(listener, updated=())
-    async def waiting(change: ConfigChange) -> None:
-        token = _PLACE.set((engine, key))
+    async def waiting(change: object) -> None:
+        token = _PLACE.set((engine, keys))
         try:
             answer = listener(change)
             if inspect.isawaitable(answer):

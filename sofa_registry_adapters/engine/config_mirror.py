@@ -55,6 +55,11 @@ class ConfigMailbox(Pending[ConfigChange]):
         self._seen: ConfigItem | None = None
         self._told = False
 
+    @property
+    def stale(self) -> bool:
+        """Whether the center cannot confirm what was taken, or nothing was."""
+        return not self._told or self._source.stale
+
     def put_locked(self) -> None:
         """Under the source's lock: the value may be another."""
         self._news = not self._told or _revision(self._source.item) != _revision(self._seen)

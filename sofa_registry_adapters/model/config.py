@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from sofa_registry_adapters.errors import InvalidArgument
 from sofa_registry_adapters.model.names import check_text
 
 DEFAULT_GROUP: Final = "DEFAULT_GROUP"
@@ -32,6 +33,15 @@ class ConfigKey(msgspec.Struct, frozen=True, order=True, gc=False):
     def __post_init__(self) -> None:
         check_text(self.key, "the configuration key")
         check_text(self.group, "the configuration group")
+
+    @classmethod
+    def of(cls, key: str | ConfigKey, group: str = DEFAULT_GROUP) -> ConfigKey:
+        """The key, in the group unless it has one of its own. Raises `InvalidArgument`."""
+        if not isinstance(key, cls):
+            return cls(key, group)  # type: ignore[arg-type]
+        if group not in {DEFAULT_GROUP, key.group}:
+            raise InvalidArgument(f"{key} has a group of its own, and group={group!r} is another: leave one out")
+        return key
 
     def __str__(self) -> str:
         return f"{self.group}/{self.key}"

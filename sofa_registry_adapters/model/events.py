@@ -113,10 +113,14 @@ class ConfigChanged(Event, frozen=True):
 
 
 class ConfigRejected(Event, frozen=True):
-    """What the config center says of a key cannot be used; its last good value stays."""
+    """What the config center says of a key cannot be used; its last good value stays.
+
+    ``field``: the one that is wrong, ``pool.size``, where a bound model tells; the reason begins with it.
+    """
 
     key: ConfigKey
     reason: str
+    field: str = ""
 
 
 class ConfigLooped(Event, frozen=True):

@@ -17,19 +17,23 @@ from sofa_registry_adapters import (
     ABSENT,
     Absent,
     Advertised,
+    AsyncBound,
     AsyncConfigCenter,
     AsyncConfigSubscription,
     AsyncConfigWatch,
+    AsyncFieldSubscription,
     AsyncRegistration,
     AsyncRegistry,
     AsyncSubscription,
     AsyncWatch,
+    Bound,
     ConfigCenter,
     ConfigChange,
     ConfigItem,
     ConfigKey,
     ConfigSubscription,
     ConfigWatch,
+    FieldSubscription,
     Instance,
     InstancesChange,
     Registration,
@@ -292,6 +296,46 @@ async def the_async_center(config: AsyncConfigCenter, place: AsyncConfigSubscrip
     await place.aclose()
 
 
+class Settings:
+    """Any class: whether it can be bound is found out when it is."""
+
+    size: int = 1
+
+
+def the_bound_model(config: ConfigCenter, where: ConfigKey) -> None:
+    assert_type(config.bind(Settings, "app.yaml"), Bound[Settings])
+    bound: Bound[Settings] = config.bind(Settings, "base.yaml", ("app.yaml", "orders"), where, group="shared")
+    config.bind(Settings, "app.yaml", strict=True, required=False, timeout=1.0)
+    assert_type(bound.current, Settings)
+    assert_type(bound.current.size, int)
+    assert_type(bound.keys, tuple[ConfigKey, ...])
+    assert_type((bound.stale, bound.closed), tuple[bool, bool])
+    assert_type(bound.last_error, errors.CorruptRecord | None)
+    assert_type(bound.on("size", print), FieldSubscription)
+    place = bound.on("size", lambda old, new: print(new - old))
+    assert_type((place.field, place.closed), tuple[str, bool])
+    place.close()
+    bound.close()
+    with bound as same:
+        assert_type(same, Bound[Settings])
+
+
+async def the_async_bound_model(config: AsyncConfigCenter) -> None:
+    async def resize(old: int, new: int) -> None:
+        print(old, new)
+
+    bound: AsyncBound[Settings] = await config.bind(Settings, "app.yaml", group="orders")
+    assert_type(bound.current, Settings)
+    place = bound.on("size", resize)
+    assert_type(place, AsyncFieldSubscription)
+    bound.on("size", print)
+    await place.aclose()
+    async with bound as same, place as closing:
+        assert_type(same, AsyncBound[Settings])
+        assert_type(closing, AsyncFieldSubscription)
+    await bound.aclose()
+
+
 def the_bus(registry: Registry) -> None:
     place = registry.events.on(RegistrationLost, lambda lost: print(lost.service, lost.instance_ids, lost.reason))
     assert_type(place.dropped, int)
@@ -310,7 +354,7 @@ def the_bus(registry: Registry) -> None:
     registry.events.on(events.ListenerFailed, lambda event: assert_type(event.listener, str))
     registry.events.on(events.SnapshotFailed, lambda event: assert_type(event.service, ServiceKey))
     registry.events.on(events.ConfigChanged, lambda event: assert_type(event.change, ConfigChange))
-    registry.events.on(events.ConfigRejected, lambda event: assert_type(event.reason, str))
+    registry.events.on(events.ConfigRejected, lambda event: assert_type((event.reason, event.field), tuple[str, str]))
     registry.events.on(events.ConfigLooped, lambda event: assert_type(event.publications, int))
     registry.events.on(events.ConfigSnapshotFailed, lambda event: assert_type(event.key, ConfigKey))
 
@@ -411,3 +455,6 @@ def what_is_wrong(registry: Registry, view: ServiceView) -> None:
     ConfigCenter().publish("a", 5)  # type: ignore[arg-type]
     ConfigCenter().remove("a", expected_revision=ABSENT)  # type: ignore[arg-type]
     ConfigCenter().add_listener("a", lambda: None)  # type: ignore[arg-type,misc]
+    ConfigCenter().bind(Settings(), "a")  # type: ignore[arg-type]
+    ConfigCenter().bind(Settings, 5)  # type: ignore[arg-type]
+    ConfigCenter().bind(Settings, "a").on("size", lambda: None)  # type: ignore[arg-type,misc]

@@ -21,7 +21,7 @@ print(json.dumps({{
     "opened": opened,
 }}))
 """
-CLIENTS = {"kazoo", "redis", "grpc", "etcd3", "v2", "nacos", "google", "sqlite3"}
+CLIENTS = {"kazoo", "redis", "grpc", "etcd3", "v2", "nacos", "google", "sqlite3", "yaml", "pydantic"}
 
 
 def after(work: str, *options: str) -> dict[str, list[str]]:

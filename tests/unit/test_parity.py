@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 
 from sofa_registry_adapters import (
+    AsyncBound,
     AsyncConfigCenter,
     AsyncConfigSubscription,
     AsyncConfigWatch,
+    AsyncFieldSubscription,
     AsyncRegistration,
     AsyncRegistry,
     AsyncSubscription,
     AsyncWatch,
+    Bound,
     ConfigCenter,
     ConfigSubscription,
     ConfigWatch,
+    FieldSubscription,
     Registration,
     Registry,
     Subscription,
@@ -33,13 +37,17 @@ PAIRS = (
     (ConfigCenter, AsyncConfigCenter),
     (ConfigSubscription, AsyncConfigSubscription),
     (ConfigWatch, AsyncConfigWatch),
+    (Bound, AsyncBound),
+    (FieldSubscription, AsyncFieldSubscription),
 )
 OTHER_NAMES = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__", "__iter__": "__aiter__"}
 ASIDE = {
     (cls, name): "a subscription ends without waiting: listeners, which are plain functions too, may end it"
-    for cls in (AsyncSubscription, AsyncConfigSubscription)
+    for cls in (AsyncSubscription, AsyncConfigSubscription, AsyncFieldSubscription)
     for name in ("close", "__enter__", "__exit__")
 }
+PLAIN = {(AsyncBound, "on"): "as events.on, it waits for nothing: the first call comes with the next change"}
+"""What is no coroutine in either, and why."""
 """What an async class has beside the mapped names, and why."""
 
 
@@ -82,7 +90,7 @@ def test_one_blocks_and_the_other_does_not(blocking: type, other: type) -> None:
     for name, function in verbs(blocking).items():
         assert not inspect.iscoroutinefunction(function), name
     for name, function in verbs(other).items():
-        if (other, name) not in ASIDE:
+        if (other, name) not in ASIDE | PLAIN:
             assert inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function), name
 
 
@@ -97,7 +105,7 @@ def test_every_verb_says_how_long_it_may_take(blocking: type, other: type) -> No
     """Except those that wait for nothing, end in two seconds, or wait for news."""
     bounded = {"publish", "lookup", "subscribe", "watch", "services", "advertise_address"}
     bounded |= {"wait_live", "update", "unpublish"}
-    bounded |= {"get", "remove", "add_listener", "keys", "history", "rollback"}
+    bounded |= {"get", "remove", "add_listener", "keys", "history", "rollback", "bind"}
     for cls in (blocking, other):
         for name, function in verbs(cls).items():
             if name in bounded:
