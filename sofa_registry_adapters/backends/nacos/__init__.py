@@ -17,8 +17,10 @@ from collections.abc import Callable
 import msgspec
 
 from sofa_registry_adapters.backends.grpc_loading import load_grpc
-from sofa_registry_adapters.errors import InvalidURL
+from sofa_registry_adapters.errors import InvalidURL, MissingDependency
+from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+from sofa_registry_adapters.spi.registry import RegistryBackend
 
 PUSH_DELAY = 0.5
 """Seconds for which a server collects changes of a service before it tells anybody, unless it is set up otherwise."""
@@ -45,12 +47,13 @@ nacos.naming.push.pushTaskDelay=50 in the server's application.properties it is 
 instance stays marked until all have been told, 0.8 s by default. Lists come whole: a change among ten thousand instances costs the network
 all ten thousand. The metadata of an instance has at most 1 024 characters, some 60 of which this library needs. What one process publishes under
 one service has at most 10 MB. Instances are ephemeral and live as long as their connection: those of a killed process vanish at once, those of one that hangs
-after 20 to 30 s, but Nacos 2.2
-keeps them until TCP gives up. An instance that is disabled or leaving is written with the weight 0 and unhealthy, since Nacos lists no disabled ones; unhealthy ones of
+after 20 to 30 s, but Nacos 2.2 keeps them until TCP gives up. An instance that is disabled or leaving is written with the weight 0 and unhealthy, since Nacos lists no disabled ones; unhealthy ones of
 other clients are read as disabled. The zone is Nacos' cluster, a weight of 100 is Nacos' 1.0. Several publishers of one id are all listed: consumers of
 this library take the one that started last, others see both; the older one notices it within some seconds, with many or large services later. A namespace is named by its id
 and need not exist: the console shows it once it was created. Services of other clients are found if their name has at most two colons. A user needs
 read and write permission for the namespace; whoever only looks up needs to read.
+With client=sdk nacos-sdk-python speaks to the servers: then a call that raised may be applied up to half a minute later, a service whose list has more than 4 MB
+ends the connection again and again, TLS is not to be had, and an older publisher does not learn of a newer one.
 Configuration: a value is text of at most 1 MiB, and not blank. Keys and groups may be any text: what Nacos does not take is written in hexadecimal digits, so
 a key is refused that becomes longer than 255 characters. Values are read from Nacos' database over HTTP, and every write shows at once; listeners are told a tenth
 of a second later. A server of line 3 without accounts for its clients may still want one for that (nacos.core.auth.admin.enabled, which is on by itself): then
@@ -79,14 +82,20 @@ def namespace(target: Target) -> str:
 
 
 def capabilities(target: Target) -> Capabilities:
-    """What the servers can do, whose push delay the options tell."""
-    return msgspec.structs.replace(CAPABILITIES, visible_within=target.number("push_delay") + PUSH_SPREAD)
+    """What the servers can do, whose push delay the options tell, through the client that is asked for."""
+    return msgspec.structs.replace(
+        CAPABILITIES,
+        visible_within=target.number("push_delay") + PUSH_SPREAD,
+        compare_and_set=target.text("client") != "sdk",
+    )
 
 
 def _check(target: Target) -> None:
     namespace(target)
     if not _GROUP.fullmatch(target.text("group")):
         raise InvalidURL(f"the option group is 1 to 128 letters, digits and '-_:.', not {target.text('group')!r}")
+    if target.text("client") == "sdk" and target.scheme == "nacoss":
+        raise InvalidURL("nacoss:// speaks TLS, which client=sdk cannot: leave that option out")
     given = [name for name in ("ca", "cert", "key") if target.text(name)]
     if given and target.scheme != "nacoss":
         raise InvalidURL(f"the option {given[0]} is for TLS: write nacoss:// instead of {target.scheme}://")
@@ -98,7 +107,23 @@ def _load() -> Callable[..., object]:
     load_grpc()
     from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
 
-    return NacosRegistry
+    def make(target: Target, clock: Clock) -> RegistryBackend:
+        return _sdk(target, clock) if target.text("client") == "sdk" else NacosRegistry(target, clock)
+
+    return make
+
+
+def _sdk(target: Target, clock: Clock) -> RegistryBackend:
+    try:
+        from sofa_registry_adapters.backends.nacos.sdk import SdkRegistry
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "v2":
+            raise
+        raise MissingDependency(
+            "nacos://…?client=sdk needs nacos-sdk-python, which is not installed: "
+            "pip install 'sofa-registry-adapters[nacos-sdk]'"
+        ) from None
+    return SdkRegistry(target, clock)
 
 
 def _load_config() -> Callable[..., object]:
@@ -123,6 +148,13 @@ BACKEND = BackendType(
             kind="text",
             default="DEFAULT_GROUP",
             meaning="the Nacos group that all services of this Registry are in",
+        ),
+        Option(
+            name="client",
+            kind="text",
+            default="grpc",
+            choices=("grpc", "sdk"),
+            meaning="what speaks to the servers: this library itself, or nacos-sdk-python, which keeps fewer promises; for services only",
         ),
         Option(
             name="push_delay",

@@ -21,7 +21,7 @@ import msgspec
 
 from sofa_registry_adapters.backends.nacos import wire
 from sofa_registry_adapters.backends.nacos.failures import explained
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import BackendDefect, RegistryError, Unavailable
 
 UNREGISTERED = 301
 """The server does not know the connection: not yet, or not any more."""
@@ -146,8 +146,10 @@ class Connection:
             why = explained(error, self._server.where)
         except RegistryError as error:
             why = error
+        except (ValueError, msgspec.MsgspecError) as error:
+            why = Unavailable(f"{self._server.where}: the server sent what cannot be read: {error}")
         except Exception as error:  # noqa: BLE001  whatever it is, the connection is in a state that nobody knows
-            why = Unavailable(f"{self._server.where}: the server sent what cannot be taken: {error}")
+            why = BackendDefect(f"{self._server.where}: {type(error).__name__} in what takes a push: {error}")
         finally:
             self.drop(why)
 

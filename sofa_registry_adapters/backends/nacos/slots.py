@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from sofa_registry_adapters.backends.nacos.connection import Connection
 from sofa_registry_adapters.backends.nacos.instances import host_of
 from sofa_registry_adapters.backends.nacos.names import is_shortened, service_name
 from sofa_registry_adapters.errors import RegistryError, ValueTooLarge
@@ -43,7 +42,7 @@ class Slot:
 
     def __init__(self, service: ServiceKey, clock: Clock) -> None:
         self.service = service
-        self.on: Connection | None = None
+        self.on: object = None
         self._clock = clock
         self.name: str = service_name(service)
         self.told: str = str(service) if is_shortened(service) else ""
@@ -85,7 +84,7 @@ class Slot:
             "request: publish some of them from another Registry"
         ).about(frozenset((name,)))
 
-    def is_on(self, connection: Connection) -> bool:
+    def is_on(self, connection: object) -> bool:
         """Whether the server has anything of it through this connection."""
         return self.on is connection and bool(self.entries)
 
@@ -93,7 +92,7 @@ class Slot:
         """One of the entries; there is one."""
         return next(iter(self.entries.values())).host
 
-    def holds(self, prepared: Prepared, connection: Connection) -> bool:
+    def holds(self, prepared: Prepared, connection: object) -> bool:
         """Whether the server has just this through the connection."""
         if not self.is_on(connection):
             return not prepared.entries
