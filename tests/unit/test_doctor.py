@@ -347,6 +347,19 @@ def test_a_black_hole(product: str, request: pytest.FixtureRequest) -> None:
     assert is_documented(finding)
 
 
+def test_redis_where_etcd_is_expected(redis_service: Service) -> None:
+    finding = only(f"etcd://{redis_service.host}:{redis_service.port}", timeout=5.0)
+    assert (finding.step, finding.code) == ("login", "other-product")
+    assert "is a Redis server, and etcd:// needs another one" in finding.sentence
+
+
+def test_one_etcd_of_several_that_is_not_there(etcd_service: Service) -> None:
+    report = report_on(fresh(etcd_service).replace("etcd://", f"etcd://127.0.0.1:{free_port()},"))
+    (finding,) = report.findings
+    assert (finding.severity, finding.step) == ("warning", "tcp")
+    assert "refuses connections" in finding.sentence
+
+
 def test_redis_where_zookeeper_is_expected(redis_service: Service) -> None:
     finding = only(f"zookeeper://{redis_service.host}:{redis_service.port}", timeout=5.0)
     assert (finding.step, finding.code) == ("login", "other-product")
@@ -513,8 +526,11 @@ def test_versions_are_compared_as_numbers(version: str, older: bool) -> None:
     assert is_older(version, (3, 6)) is older
 
 
-def test_the_servers_tell_their_versions(redis_service: Service, zookeeper_service: Service) -> None:
-    for service, begin in ((redis_service, "Redis "), (zookeeper_service, "ZooKeeper 3.")):
+def test_the_servers_tell_their_versions(
+    redis_service: Service, zookeeper_service: Service, etcd_service: Service
+) -> None:
+    servers = ((redis_service, "Redis "), (zookeeper_service, "ZooKeeper 3."), (etcd_service, "etcd 3."))
+    for service, begin in servers:
         report = report_on(fresh(service))
         assert next(one.seen for one in report.steps if one.step == "version").startswith(begin)
 
