@@ -23,11 +23,17 @@ import pytest
 from sofa_registry_adapters import AsyncConfigCenter, Bound, ConfigCenter, ConfigKey, FieldSubscription
 from sofa_registry_adapters.backends.memory import Space, space
 from sofa_registry_adapters.bound import AsyncBound
+from sofa_registry_adapters.engine.binding import Binding
+from sofa_registry_adapters.engine.mailbox import Events, ThreadCourier
 from sofa_registry_adapters.errors import Closed, CorruptRecord, InvalidArgument, MissingDependency, Unavailable
+from sofa_registry_adapters.model.config import ConfigChange
 from sofa_registry_adapters.model.events import ConfigLooped, ConfigRejected, ListenerFailed
+from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.testing.contract.centers import Center, Centers
 from sofa_registry_adapters.testing.contract.clients import Application, FaceName
 from sofa_registry_adapters.testing.faults import eventually
+from sofa_registry_adapters.typed.layers import Layers
+from sofa_registry_adapters.typed.models import model_of
 
 SECRET = "hunter2"
 
@@ -659,6 +665,32 @@ class TestEnding:
         with pytest.raises(Closed):
             bound.on("pool.size", print)
 
+    def test_what_was_being_validated_then_is_not_shown(self, center: Center) -> None:
+        inside, gate, done = threading.Event(), threading.Event(), threading.Event()
+
+        class Slow(pydantic.BaseModel):
+            size: int = 1
+
+            @pydantic.field_validator("size")
+            @classmethod
+            def slow(cls, size: int) -> int:
+                inside.set()
+                gate.wait(20)
+                done.set()
+                return size
+
+        bound = bind(center, Slow, "app.json")
+        before = bound.current
+        center.publish("app.json", '{"size": 2}')
+        try:
+            assert inside.wait(5)
+            bound.close()
+        finally:
+            gate.set()
+        assert done.wait(5)
+        eventually(lambda: not bound.bound._binding._running, 5.0, "it is over")
+        assert bound.current is before
+
     def test_as_a_context(self, centers: Centers) -> None:
         with centers.open().center.bind(Settings, "app.yaml") as bound:  # type: ignore[union-attr]
             assert not bound.closed
@@ -744,6 +776,41 @@ class TestArguments:
         bound = bind(centers.open("async"), Settings, "app.yaml")
         with pytest.raises(WrongThread):
             bound.bound.on("pool.size", print)
+
+
+def test_news_at_the_last_moment_are_not_missed() -> None:
+    """What comes between the last look and the end of the work is looked at by that work."""
+    change = ConfigChange(ConfigKey("app.json"), None)
+
+    class Late:
+        """A mailbox that gets its news while it says that it has none."""
+
+        closed = False
+        looks = 0
+
+        def take(self) -> ConfigChange | None:
+            self.looks += 1
+            if self.looks == 1:
+                binding._wake()
+            return change if self.looks == 2 else None
+
+    class Held:
+        """A courier that does not begin by itself."""
+
+        begun = 0
+
+        def carry(self, *_: object) -> None:
+            self.begun += 1
+
+    layers = Layers(model_of(Settings, strict=False), [change.key])
+    late, courier = Late(), Held()
+    binding: Binding[Settings] = Binding(layers, [late], Events(ThreadCourier()), SystemClock())  # type: ignore[list-item]
+    binding._courier = courier  # type: ignore[assignment]
+    binding._wake()
+    assert binding._next() == (0, change)
+    assert binding._next() is None
+    binding._wake()
+    assert courier.begun == 2, "and after that it begins again"
 
 
 def test_a_blocking_center_binds_from_several_threads() -> None:
