@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from sofa_registry_adapters.engine.disk import Folder
+from sofa_registry_adapters.engine.disk import Folder, decoded
 from sofa_registry_adapters.model.config import ConfigItem, ConfigKey
 
 VERSION = 1
@@ -71,7 +71,7 @@ class ConfigDisk(Folder):
         body = self.read(_name(key))
         if body is None:
             return None
-        found = _decode(body)
+        found = decoded(_decode, body)
         if found.v != VERSION or (found.key, found.group) != (key.key, key.group):
             raise ValueError(f"the snapshot of {key} is of another version or key; it is ignored")
         return found

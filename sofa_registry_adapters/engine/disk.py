@@ -27,6 +27,7 @@ VERSION = 1
 ABANDONED = 3600.0
 """Seconds after which an unfinished file has no writer any more."""
 F = TypeVar("F", bound="Folder")
+T = TypeVar("T")
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -45,6 +46,14 @@ def _plain(value: object) -> object:
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _decode = msgspec.json.Decoder(Saved, dec_hook=lambda kind, value: kind(value)).decode
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """What a snapshot says. Raises ValueError and `msgspec.MsgspecError`."""
+    try:
+        return decode(body)
+    except RecursionError:
+        raise ValueError("a snapshot is nested too deeply; it is ignored") from None
 
 
 def default_folder() -> Path:
@@ -141,7 +150,7 @@ class Disk(Folder):
         body = self.read(str(service))
         if body is None:
             return None
-        found = _decode(body)
+        found = decoded(_decode, body)
         if found.v != VERSION or found.service != str(service):
             raise ValueError(f"the snapshot {self._path(str(service))} is of another version or service; it is ignored")
         return found
