@@ -71,7 +71,7 @@ def redis_words(data: bytes) -> None:
     with contextlib.suppress(redis.Malformed):
         redis.parse_message(data)
     with contextlib.suppress(redis.Malformed):
-        redis.parse_log([(data[:5], data.split(b" "))])
+        redis.parse_log([(data[:3], data.split(b" "))])
 
 
 def zookeeper_words(data: bytes) -> None:
@@ -139,7 +139,10 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], Sequence[bytes]]] = {
         values_on_disk,
         (b'{"v":1,"key":"fuzz","group":"DEFAULT_GROUP","saved":1,"revision":"1"}', DEEP),
     ),
-    "redis": (redis_words, (b"1 epoch nonce 1\n5 p 1 3\na1 x", b"owner 1 value", b"1 e n 99999999999\n")),
+    "redis": (
+        redis_words,
+        (b"1 epoch nonce 1\n5 p 1 3\na1 x", b"owner 1 value", b"5-0 p n a r b x \xff", b"1 e n 99999999999\n"),
+    ),
     "zookeeper": (
         zookeeper_words,
         (

@@ -128,10 +128,10 @@ def parse_log(entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> Sequence[Chan
     for entry, fields in entries:
         try:
             _, operation, _, name, _, raw, _, nonce = fields
-            counter = int(entry.partition(b"-")[0])
+            change = Change(int(entry.partition(b"-")[0]), name, raw if operation == b"p" else None, nonce.decode())
         except ValueError as error:
             raise Malformed(str(error)) from None
-        changes.append(Change(counter, name, raw if operation == b"p" else None, nonce.decode()))
+        changes.append(change)
     return changes
 
 
