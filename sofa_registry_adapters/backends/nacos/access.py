@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import msgspec
 
@@ -16,6 +17,7 @@ PATHS = ("/v3/auth/user/login", "/v1/auth/users/login")
 """That of line 3, and that of line 2."""
 ABSENT = frozenset((404, 405, 410, 501))
 """What a server says that has no such path."""
+OK = 200
 RENEW_AT = 0.8
 """The part of its life-time after which a token is renewed."""
 FRESH = 1.0
@@ -123,12 +125,10 @@ class Access:
         return _Granted("", WITHOUT)
 
     @staticmethod
-    def _read(reply: Reply, user: str) -> _Granted:
+    def _read(self, reply: Reply) -> _Granted:
         if reply.status in REFUSED:
-            raise Denied(f"{reply.where} refuses the user {user!r}: check the user and the password")
-        try:
-            return msgspec.json.decode(reply.body, type=_Granted)
-        except msgspec.MsgspecError:
-            raise Unavailable(
-                f"{reply.where} gives no token: it answers the login with the status {reply.status}"
-            ) from None
+            raise Denied(f"{reply.where} refuses the user {self._user!r}: check the user and the password in the URL")
+        with contextlib.suppress(msgspec.MsgspecError):
+            if reply.status == OK:
+                return msgspec.json.decode(reply.body, type=_Granted)
+        raise Unavailable(f"{reply.where} gives no token: it answers the login with the status {reply.status}")
