@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 import sofa_registry_adapters
+from sofa_registry_adapters.settings import redacted, table_of
 from sofa_registry_adapters.spi.options import BackendType
 
 Outcome = Literal["passed", "not applicable", "skipped", "failed"]
@@ -69,7 +70,7 @@ class Promise(msgspec.Struct):
 
 
 class Certificate(msgspec.Struct, kw_only=True):
-    """One run of the contracts on one registry. Times are UTC, durations seconds, the URL is redacted."""
+    """One run of the contracts on one registry. Times are UTC, durations seconds, the URL shows no secret."""
 
     format: int = FORMAT
     url: str
@@ -157,8 +158,20 @@ def backend_facts(backend: BackendType) -> dict[str, Any]:
     }
 
 
+def shown_url(url: str, backend: BackendType) -> str:
+    """The URL as a certificate has it: without credentials, and with ``***`` for the value of an option that is secret."""
+    head, mark, _ = redacted(url).partition("?")
+    table = table_of(backend)
+    pairs = (pair.partition("=") for pair in url.rpartition("@")[2].partition("?")[2].split("&") if pair)
+    shown = (f"{name}={value if name in table and table[name].kind != 'secret' else '***'}" for name, _, value in pairs)
+    return f"{head}{mark}{'&'.join(shown)}"
+
+
 def _distributions(module: str) -> Iterable[str]:
-    return metadata.packages_distributions().get(module, ())
+    # An editable installation has no list of modules; its entry points name its own.
+    points = ((one.name, point.module) for one in metadata.distributions() for point in one.entry_points)
+    found = {name for name, entered in points if entered.partition(".")[0] == module}
+    return found or metadata.packages_distributions().get(module, ())
 
 
 def _version(distribution: str) -> str:

@@ -26,6 +26,7 @@ from sofa_registry_adapters.testing.certificate import (
     backend_facts,
     number_of,
     sentence_of,
+    shown_url,
 )
 
 LEASES = ("lease", "session_timeout")
@@ -177,14 +178,14 @@ class Conformance:
 
     def _certificate(self) -> Certificate:
         url = next(iter(sorted(self._urls)), "")
-        facts = backend_facts(Plugins().backend(scheme_of(url))) if url else {}
+        backend = Plugins().backend(scheme_of(url)) if url else None
         return Certificate(
-            url=redacted(url),
+            url=shown_url(url, backend) if backend is not None else "",
             server=self._config.getoption("--registry-server"),
             started=self._started.isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - self._began, 1),
             promises=sorted(self._promises.values(), key=lambda one: (one.contract, one.test)),
-            **facts,
+            **(backend_facts(backend) if backend is not None else {}),
         )
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,22 +3,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from sofa_registry_adapters.engine.plugins import Plugins
 from sofa_registry_adapters.errors import InvalidURL
+from sofa_registry_adapters.spi.options import Option
 from sofa_registry_adapters.testing.certificate import (
     Certificate,
     Promise,
     Run,
+    backend_facts,
     badge,
     main,
     markdown,
     number_of,
     read,
     sentence_of,
+    shown_url,
 )
 from sofa_registry_adapters.testing.conformance import Subject
 
@@ -99,6 +104,42 @@ def test_a_run_that_fails_writes_a_certificate_without_secrets(tmp_path: Path) -
     found = read(tmp_path / "c.json")
     assert found.totals["promises failed"] == 1
     assert "redis" in found.clients
+    assert found.url == "redis://***@127.0.0.1:1?call_timeout=200ms"
+    assert found.origin.startswith("sofa-registry-adapters ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    (
+        ("redis://h", "redis://h"),
+        ("redis://h:1/2?lease=3s&poll=0.1", "redis://h:1/2?lease=3s&poll=0.1"),
+        ("redis://u:geheim@h?lease=3s", "redis://***@h?lease=3s"),
+        ("redis://u:ge?lease=heim@h?lease=3s", "redis://***@h?lease=3s"),
+        ("redis://h?%s=geheim&lease=3s", "redis://h?%s=***&lease=3s"),
+        ("redis://h?strange=geheim", "redis://h?strange=***"),
+    ),
+)
+def test_only_what_is_secret_is_hidden(url: str, shown: str) -> None:
+    backend = Plugins().backend("redis")
+    option = Option(name="token", kind="secret", default="", meaning="")
+    backend = msgspec.structs.replace(backend, options=(*backend.options, option))
+    assert shown_url(url.replace("%s", "token"), backend) == shown.replace("%s", "token")
+
+
+def test_a_plug_in_that_is_installed_editable_has_its_origin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of such an installation there are metadata and a path, and no list of modules."""
+    facts = tmp_path / "strange_plugin-2.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-plugin\nVersion: 2.0\n")
+    (facts / "entry_points.txt").write_text("[sofa_registry_adapters]\nstrange = strange_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load() -> Callable[..., object]:
+        raise NotImplementedError
+
+    load.__module__ = "strange_module"
+    backend = msgspec.structs.replace(Plugins().backend("memory"), load=load)
+    assert backend_facts(backend)["origin"] == "strange-plugin 2.0"
 
 
 def test_a_subclass_gets_a_certificate_of_its_own_url(tmp_path: Path) -> None:
