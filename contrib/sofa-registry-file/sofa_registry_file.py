@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import msgspec
 from sofa_registry_adapters.errors import Conflict
-from sofa_registry_adapters.model.names import encode_segment
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.blocking import BlockingStore
 from sofa_registry_adapters.spi.clock import Clock
@@ -29,7 +28,7 @@ class FileStore(BlockingStore):
     def __init__(self, target: Target, clock: Clock) -> None:
         super().__init__(f"the folder {target.path}")
         self.lease = target.number("lease")
-        self._folder = Path(target.path, f"namespace={encode_segment(target.text('namespace'))}")
+        self._folder = Path(target.path, _hashed(target.text("namespace")))
         self._clock = clock
         self._held: dict[RecordKey, str] = {}
 
@@ -73,7 +72,7 @@ class FileStore(BlockingStore):
         return StoreSnapshot(Revision(counter=int(self._clock.monotonic() * 1e9)), records)
 
     def _file(self, key: RecordKey) -> Path:
-        return self._folder / f"{uuid.uuid5(uuid.NAMESPACE_URL, '/'.join((*key.bucket, key.name)))}.json"
+        return self._folder / f"{_hashed('/'.join((*key.bucket, key.name)))}.json"
 
     def _load(self, file: Path) -> Stored | None:
         with contextlib.suppress(FileNotFoundError):
@@ -88,6 +87,10 @@ class FileStore(BlockingStore):
 
     def _prolong(self, file: Path) -> None:
         os.utime(file, times=(0, self._clock.wall_ms() / 1000 + self.lease))
+
+
+def _hashed(text: str) -> str:
+    return uuid.uuid5(uuid.NAMESPACE_URL, text).hex
 
 
 BACKEND = BackendType(

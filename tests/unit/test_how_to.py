@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import re
 import tokenize
 from pathlib import Path
 
 import pytest
+
+from sofa_registry_adapters import Registry
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "write-a-backend.md"
@@ -61,3 +64,23 @@ def test_the_store_imports_from_public_rooms_only() -> None:
     source = (PROJECT / "sofa_registry_file.py").read_text(encoding="utf-8")
     rooms = set(re.findall(r"^from sofa_registry_adapters\.?(\w*)", source, re.MULTILINE))
     assert rooms == {"errors", "model", "spi"}
+
+
+def test_the_store_takes_a_namespace_of_any_length(tmp_path: Path) -> None:
+    specification = importlib.util.spec_from_file_location("sofa_registry_file", PROJECT / "sofa_registry_file.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+
+    class Plugin:
+        sofa_registry_backends = staticmethod(module.sofa_registry_backends)
+
+    long = "Zürich/" * 100
+    with (
+        Registry(f"file://{tmp_path}", options={"namespace": long, "snapshot": "off"}, plugins=[Plugin()]) as registry,
+        Registry(f"file://{tmp_path}", options={"namespace": f"{long}b"}, plugins=[Plugin()]) as stranger,
+    ):
+        registry.publish("a", "h:1")
+        assert len(registry.lookup("a")) == 1
+        assert len(stranger.lookup("a")) == 0
