@@ -1,8 +1,9 @@
-"""A folder as a registry, ``file:///path``: one file a record; the mtime of an owned one says until when it lives."""
+"""A folder as a registry, ``file:///path``: one file a record, one an owner; its mtime says until when the owner lives."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import uuid
 from collections.abc import Collection, Sequence
@@ -30,29 +31,29 @@ class FileStore(BlockingStore):
         self.lease = target.number("lease")
         self._folder = Path(target.path, _hashed(target.text("namespace")))
         self._clock = clock
-        self._held: dict[RecordKey, str] = {}
+        self._owner = ""
+        self._held: dict[RecordKey, int] = {}
 
     def connect(self) -> None:
-        self._held = {}
+        self._owner, self._held = uuid.uuid4().hex, {}
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def disconnect(self) -> None:
-        for key in tuple(self._held):
-            self.remove(key)
+        self._mark(self._owner).unlink(missing_ok=True)
 
     def write(self, record: Record) -> str:
-        file, revision = self._file(record.key), uuid.uuid4().hex
+        file = self._file(record.key)
         found = self._load(file)
         if found is not None and found.owner != ("mine" if record.owned else "none"):
             raise Conflict(f"the record {record.name!r} belongs to somebody else")
-        new = self._folder / revision
-        new.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(msgspec.json.encode(Stored(record, revision, "none")))
-        self._prolong(new)
+        self._prolong()
+        new, revision = self._folder / uuid.uuid4().hex, uuid.uuid4().int >> 68
+        new.write_bytes(msgspec.json.encode((self._owner, record)))
+        os.utime(new, ns=(0, revision))
         new.replace(file)
         if record.owned:
             self._held[record.key] = revision
-        return revision
+        return str(revision)
 
     def remove(self, key: RecordKey) -> None:
         found = self._load(self._file(key))
@@ -61,10 +62,9 @@ class FileStore(BlockingStore):
         self._held.pop(key, None)
 
     def keep_alive(self) -> Collection[RecordKey]:
-        mine = {key for key in self._held if (found := self._load(self._file(key))) and found.owner == "mine"}
-        for key in mine:
-            self._prolong(self._file(key))
-        return self._held.keys() - mine
+        if self._held:
+            self._prolong()
+        return [key for key, revision in self._held.items() if self._time(self._file(key)) != revision]
 
     def load(self, bucket: Bucket, known: Revision | None) -> StoreSnapshot:
         found = map(self._load, self._folder.glob("*.json"))
@@ -74,23 +74,34 @@ class FileStore(BlockingStore):
     def _file(self, key: RecordKey) -> Path:
         return self._folder / f"{_hashed('/'.join((*key.bucket, key.name)))}.json"
 
+    def _mark(self, owner: str) -> Path:
+        return self._folder / f"{owner}.owner"
+
+    def _time(self, file: Path) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return file.stat().st_mtime_ns
+        return 0
+
     def _load(self, file: Path) -> Stored | None:
         with contextlib.suppress(FileNotFoundError):
-            stored = msgspec.json.decode(file.read_bytes(), type=Stored)
-            if not stored.record.owned:
-                return stored
-            if file.stat().st_mtime > self._clock.wall_ms() / 1000:
-                mine = self._held.get(stored.key) == stored.revision
-                return msgspec.structs.replace(stored, owner="mine" if mine else "other")
+            revision = str(self._time(file))
+            owner, record = msgspec.json.decode(file.read_bytes(), type=tuple[str, Record])
+            if not record.owned:
+                return Stored(record, revision, "none")
+            if self._time(self._mark(owner)) > self._clock.wall_ms() * 1_000_000:
+                return Stored(record, revision, "mine" if owner == self._owner else "other")
             file.unlink()
+            self._mark(owner).unlink()
         return None
 
-    def _prolong(self, file: Path) -> None:
-        os.utime(file, times=(0, self._clock.wall_ms() / 1000 + self.lease))
+    def _prolong(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._mark(self._owner).open("a"):
+            os.utime(self._mark(self._owner), times=(0, self._clock.wall_ms() / 1000 + self.lease))
 
 
 def _hashed(text: str) -> str:
-    return uuid.uuid5(uuid.NAMESPACE_URL, text).hex
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 BACKEND = BackendType(

@@ -29,7 +29,7 @@ class BlockingStore(RecordStore, ListableStore):
     """A `RecordStore` without push, of six verbs that block.
 
     They run one after another on a thread of the store's own, so they need no lock; `keep_alive` goes before all that wait,
-    so that it is kept from its time by one call at most, be it a batch of writes or one `load`. They may raise what ``failures``
+    so that it is kept from its time by one call, be it a batch of writes or one `load`. They may raise what ``failures``
     names, which becomes `Unavailable`. This class keeps the promises that know no product: `Closed` unless it is open, an answer
     for each record, `ValueTooLarge` before anything is written, a `close` that does not raise, and a listing, by reading.
     Its own attributes have two underscores: a store may give its own any name with one.

@@ -28,7 +28,8 @@ class Worker:
     async def run(self, function: Callable[..., T], *args: object, first: bool = False) -> T:
         """Run ``function`` on the thread and return what it returned, or raise what it raised.
 
-        With ``first`` it goes before all calls that wait, and waits for the one that runs only.
+        With ``first`` it goes before all calls that wait, but for one of them after each that went first: however slow those
+        are, the others get on.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -66,6 +67,7 @@ class _Calls:
         self._marks: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._first: deque[Callable[[], None] | None] = deque()
         self._others: deque[Callable[[], None] | None] = deque()
+        self._went_first = False
 
     def put(self, call: Callable[[], None] | None, *, first: bool = False) -> None:
         (self._first if first else self._others).append(call)
@@ -73,7 +75,10 @@ class _Calls:
 
     def get(self) -> Callable[[], None] | None:
         self._marks.get()
-        return (self._first or self._others).popleft()
+        # The mark to stop comes after all calls there are.
+        others_wait = bool(self._others) and self._others[0] is not None
+        self._went_first = bool(self._first) and not (self._went_first and others_wait)
+        return (self._first if self._went_first else self._others).popleft()
 
 
 def _work(calls: _Calls) -> None:

@@ -503,6 +503,24 @@ class TestWorker:
         asyncio.run(main())
         eventually(lambda: "worker-of-a-test" not in [thread.name for thread in threading.enumerate()])
 
+    def test_who_goes_first_does_not_starve_the_others(self) -> None:
+        async def main() -> None:
+            worker, gate, order = Worker("worker-of-a-test"), threading.Event(), list[str]()
+            began = threading.Event()
+            busy = asyncio.create_task(worker.run(lambda: (began.set(), gate.wait(10))))
+            await eventually_async(began.is_set)
+            calls = [worker.run(order.append, "other") for _ in range(3)]
+            calls += [worker.run(order.append, "first", first=True) for _ in range(5)]
+            tasks = [asyncio.create_task(one) for one in calls]
+            await asyncio.sleep(0)
+            worker.stop()
+            gate.set()
+            async with asyncio.timeout(10):
+                await asyncio.gather(busy, *tasks)
+            assert order == ["first", "other", "first", "other", "first", "other", "first", "first"]
+
+        asyncio.run(main())
+
     def test_a_result_that_nobody_waits_for_is_dropped(self) -> None:
         gate, began = threading.Event(), threading.Event()
         worker = Worker("worker-of-a-test")
