@@ -243,7 +243,9 @@ class Keeper:
             service.dirty = True
             for publication in service.publications:
                 if not publication.settled or publication.state != "live":
-                    publication.become(publication.state, error, settled=isinstance(error, BackendDefect))
+                    final = isinstance(error, BackendDefect)
+                    was = publication.state
+                    publication.become("lost" if final and was == "live" else was, error, settled=final)
         await self._clock.sleep(REACHABILITY.delay(self._failures))
 
     def _settle(

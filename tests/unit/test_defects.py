@@ -17,6 +17,7 @@ from sofa_registry_adapters.cli import main
 from sofa_registry_adapters.errors import BackendDefect
 from sofa_registry_adapters.spi.hooks import hookimpl
 from sofa_registry_adapters.spi.options import BackendType
+from sofa_registry_adapters.testing.faults import eventually
 
 
 class Flawed(MemoryStore):
@@ -67,6 +68,18 @@ def test_a_defect_is_told_at_once_and_by_its_name(
         assert isinstance(caught.value.__cause__, TypeError)
         assert any(one.exc_info and "a defect of the backend" in one.getMessage() for one in caplog.records)
         monkeypatch.setattr(Flawed, "flawed", "")
+
+
+def test_an_update_that_meets_a_defect_raises_and_is_made_once_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Registry(f"flawed://{uuid.uuid4().hex}", plugins=[Plugin()]) as registry:
+        registration = registry.publish("a", "h:1")
+        monkeypatch.setattr(Flawed, "flawed", "put")
+        with pytest.raises(BackendDefect):
+            registration.update(weight=7)
+        assert registration.state == "lost"
+        monkeypatch.setattr(Flawed, "flawed", "")
+        eventually(lambda: registration.state == "live", 5.0, "it is made again")
+        assert registry.lookup("a")[0].weight == 7
 
 
 def test_the_command_line_says_whose_defect_it_is(
