@@ -125,9 +125,9 @@ class Access:
         return _Granted("", WITHOUT)
 
     @staticmethod
-    def _read(self, reply: Reply) -> _Granted:
+    def _read(reply: Reply, user: str) -> _Granted:
         if reply.status in REFUSED:
-            raise Denied(f"{reply.where} refuses the user {self._user!r}: check the user and the password in the URL")
+            raise Denied(f"{reply.where} refuses the user {user!r}: check the user and the password")
         with contextlib.suppress(msgspec.MsgspecError):
             if reply.status == OK:
                 return msgspec.json.decode(reply.body, type=_Granted)
