@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import hashlib
 import random
+import shutil
 import struct
 import sys
 import tempfile
@@ -44,6 +46,7 @@ SECONDS = 1.0
 """For one input of some kilobytes; a thousandth is usual."""
 MEGABYTES = 32
 FOLDER = Path(tempfile.mkdtemp(prefix="sofa-fuzz-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 DISK, CONFIG_DISK = Disk(FOLDER, "fuzz"), ConfigDisk(FOLDER, "fuzz")
 SERVICE, KEY = ServiceKey("fuzz"), ConfigKey("fuzz")
 
