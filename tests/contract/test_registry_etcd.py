@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -9,7 +11,7 @@ import pytest
 
 from sofa_registry_adapters.registry import Registry
 from sofa_registry_adapters.testing.contract import RegistryContract, ServiceFaults
-from sofa_registry_adapters.testing.contract.kit import ECHO, SLACK, STEP, Registries
+from sofa_registry_adapters.testing.contract.kit import ECHO, SLACK, STEP, Registries, reactor_loop
 from sofa_registry_adapters.testing.contract.outages import MANY, Scene
 from sofa_registry_adapters.testing.faults import NetProxy, eventually
 from sofa_registry_adapters.testing.plugin import OwnEtcd
@@ -79,6 +81,22 @@ class TestEtcdRegistry(RegistryContract):
             faults.heal()
             scene.recovers(self.recovery_seconds + SLACK)
             scene.changes_flow(weight)
+
+    def test_54_streams_that_ended_leave_no_task(
+        self, registries: Registries, faults: ServiceFaults, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A stream that was cut is over for grpc as well: none of its tasks waits for ever."""
+        registry, recorder = registries.recorder()
+        for number in range(5):
+            faults.cut()
+            with registries.fresh() as publisher:
+                publisher.publish(ECHO, f"10.0.0.{number}:1", timeout=10)
+                eventually(lambda: recorder.ids == {f"10.0.0.{number}:1"}, 10, "the watch is there again")  # noqa: B023
+        loop = reactor_loop(registry)
+        left = [task for task in asyncio.all_tasks(loop) if "_consume_request_iterator" in repr(task)]
+        gc.collect()
+        assert len(left) <= 1, left
+        assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 class TestEtcd36Registry(TestEtcdRegistry):

@@ -255,4 +255,6 @@ class Conversation:
         if call is not None and task is not None:
             task.cancel()
             call.cancel()
+            # A call that has ended by itself leaves grpc's task waiting for the next request.
+            self._outgoing.put_nowait(None)
             await asyncio.wait((task,))
