@@ -106,8 +106,9 @@ class StoreFaults(Faults):
     def delete_behind(self, service: ServiceKey, instance_id: str) -> None:
         self._run(self._delete(self._record(service, instance_id)))
 
-    def write_raw(self, service: ServiceKey, instance_id: str, value: bytes) -> None:
-        self._run(self._write(self._record(service, instance_id, value)))
+    def write_raw(self, service: ServiceKey, instance_id: str, value: bytes, *, owned: bool = True) -> None:
+        """As `Faults.write_raw`; a record that is not ``owned`` stays when the other owner is gone."""
+        self._run(self._write(self._record(service, instance_id, value, owned=owned)))
 
     def write_raw_config(self, key: str, value: bytes) -> None:
         self._run(self._write(Record(*record_key(ConfigKey(key)), value, owned=False)))
@@ -121,9 +122,9 @@ class StoreFaults(Faults):
             self._application.run(self._store.close())
             self._application.close()
 
-    def _record(self, service: ServiceKey, instance_id: str, value: bytes = b"") -> Record:
+    def _record(self, service: ServiceKey, instance_id: str, value: bytes = b"", *, owned: bool = True) -> Record:
         shape = self._layout.record(service, Instance.of("192.0.2.1:1", instance_id=instance_id))
-        return Record(shape.bucket, shape.name, value)
+        return Record(shape.bucket, shape.name, value, owned=owned)
 
     async def _delete(self, record: Record) -> None:
         store, found = await self._opened(), await self._find(record)
