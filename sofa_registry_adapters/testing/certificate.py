@@ -154,7 +154,8 @@ def backend_facts(backend: BackendType) -> dict[str, Any]:
         "summary": backend.summary,
         "origin": ", ".join(sorted({f"{name} {_version(name)}" for name in _distributions(module)})),
         "capabilities": msgspec.to_builtins(backend.capabilities),
-        "clients": {name: _version(name) for name in backend.libraries},
+        # A library is named by its module; grpc is distributed as grpcio.
+        "clients": {name: _version(next(iter(_distributions(name)), name)) for name in backend.libraries},
     }
 
 
