@@ -205,7 +205,9 @@ def nacos(line: int) -> Callable[[Root], Sequence[str]]:
 
 def nacos_settings() -> str:
     """As the official images have it: accounts and their secrets come from the container's variables."""
-    usual = server._settings(8848, accounts=False, milliseconds=500)
+    usual = server._settings(accounts=False, milliseconds=500)
+    # The first name is that of line 3, the second that of line 2.
+    ports = {"nacos.server.main.port": "8848", "server.port": "8848"}
     of_variables = {
         "server.address": "0.0.0.0",
         "nacos.naming.push.pushTaskDelay": "${NACOS_PUSH_DELAY_MS:500}",
@@ -217,7 +219,7 @@ def nacos_settings() -> str:
         "nacos.core.auth.server.identity.value": f"${{NACOS_AUTH_IDENTITY_VALUE:{server._random()}}}",
         "nacos.core.auth.plugin.nacos.token.secret.key": f"${{NACOS_AUTH_TOKEN:{server._random()}}}",
     }
-    return "".join(f"{name}={value}\n" for name, value in (usual | of_variables).items())
+    return "".join(f"{name}={value}\n" for name, value in (usual | ports | of_variables).items())
 
 
 MAKERS: Mapping[str, Callable[[Root], Sequence[str]]] = {

@@ -31,6 +31,7 @@ class TestEtcdConfig(ConfigContract):
         faults.close()
 
 
+@pytest.mark.wide
 class TestEtcd36Config(TestEtcdConfig):
     @pytest.fixture
     def server(self, own_etcd36: OwnEtcd) -> Service:

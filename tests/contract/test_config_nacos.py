@@ -33,6 +33,7 @@ class TestNacosConfig(ConfigContract):
         faults.close()
 
 
+@pytest.mark.wide
 class TestNacosConfigWithoutAccounts(ConfigContract):
     """What has to do with faults is left to the server with accounts: each costs two starts."""
 

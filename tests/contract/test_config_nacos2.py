@@ -12,6 +12,7 @@ from sofa_registry_adapters.testing.services import Service
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.wide
 class TestNacos2Config(ConfigContract):
     @pytest.fixture
     def server(self, own_nacos2: OwnNacos) -> Service:

@@ -58,7 +58,7 @@ def many(count: int, size: int = 0) -> list[Instance]:
     ]
 
 
-@pytest.fixture(params=("nacos2", "nacos"))
+@pytest.fixture(params=(pytest.param("nacos2", marks=pytest.mark.wide), "nacos"))
 def line(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -99,6 +99,7 @@ class TestEtcdRegistry(RegistryContract):
         assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
+@pytest.mark.wide
 class TestEtcd36Registry(TestEtcdRegistry):
     @pytest.fixture
     def server(self, own_etcd36: OwnEtcd) -> Service:

@@ -47,6 +47,7 @@ class NacosContract(RegistryContract):
         faults.close()
 
 
+@pytest.mark.wide
 class TestNacos2Registry(NacosContract):
     silent_stay = "Nacos 2.2 does not look after clients that hang: what should drop them only writes a line to its log"
 

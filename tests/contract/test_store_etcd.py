@@ -70,6 +70,7 @@ class TestEtcdStoreWithAccounts(TestEtcdStore):
         return f"root:{PASSWORD}@"
 
 
+@pytest.mark.wide
 class TestEtcd36StoreWithAccounts(TestEtcdStoreWithAccounts):
     @pytest.fixture
     def server(self, own_etcd36: OwnEtcd) -> Service:

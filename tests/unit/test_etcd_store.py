@@ -181,7 +181,7 @@ def store_at(place: str, user: str = "", scheme: str = "etcd", **options: str | 
 Make = Callable[..., EtcdStore]
 
 
-@pytest.fixture(params=("etcd", "etcd36"))
+@pytest.fixture(params=("etcd", pytest.param("etcd36", marks=pytest.mark.wide)))
 def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
