@@ -10,6 +10,7 @@ import select
 import signal
 import stat
 import subprocess
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -65,9 +66,8 @@ def say(url: str, capfdbinary: pytest.CaptureFixture[bytes]) -> Say:
 def editor(tmp_path: Path, program: str) -> str:
     """The value of EDITOR: a program that is given the file."""
     script = tmp_path / "an editor"
-    script.write_text(f"#!{sys.executable}\nimport os, sys\npath = sys.argv[-1]\n{program}\n")
-    script.chmod(0o700)
-    return f"'{script}'"
+    script.write_text(f"import os, sys\npath = sys.argv[-1]\n{program}\n")
+    return shlex.join((sys.executable, str(script)))
 
 
 def test_set_get_and_rm(say: Say, config: ConfigCenter) -> None:
