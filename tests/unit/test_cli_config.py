@@ -7,10 +7,10 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import stat
 import subprocess
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
