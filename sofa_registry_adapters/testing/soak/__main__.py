@@ -59,8 +59,6 @@ def _run(given: argparse.Namespace, site: Site) -> Report:
 def main(words: Sequence[str] | None = None) -> int:
     """Run it; the exit code."""
     given = _arguments(words)
-    # What is broken on purpose is no news.
-    logging.getLogger("sofa_registry_adapters").setLevel(logging.CRITICAL)
     try:
         with _site(given) as site:
             report = _run(given, site)
@@ -82,4 +80,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # What is broken on purpose is no news.
+    logging.getLogger("sofa_registry_adapters").setLevel(logging.CRITICAL)
     sys.exit(main())
