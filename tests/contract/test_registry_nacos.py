@@ -59,4 +59,11 @@ class TestNacos2Registry(NacosContract):
 class TestNacos3Registry(NacosContract):
     @pytest.fixture
     def server(self, own_nacos: Callable[..., Service]) -> Service:
+        return own_nacos(push_delay=PUSH_DELAY)
+
+
+@pytest.mark.wide
+class TestNacos3RegistryWithAccounts(NacosContract):
+    @pytest.fixture
+    def server(self, own_nacos: Callable[..., Service]) -> Service:
         return own_nacos(push_delay=PUSH_DELAY, password="a password: 'ü/@%'")
