@@ -30,6 +30,7 @@ HOOKS = DOCS / "reference" / "hooks.md"
 EVENTS = DOCS / "reference" / "events.md"
 COMMANDS = DOCS / "reference" / "cli.md"
 GUARANTEES = DOCS / "explanation" / "guarantees.md"
+OUTAGES = DOCS / "reference" / "guarantees.md"
 EXAMPLE = DOCS / "examples" / "hello.py"
 PLUGIN = DOCS / "examples" / "alarm.py"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
@@ -349,6 +350,16 @@ def _default(options: dict[str, Option], name: str) -> str:
     return reference.value_text(options[name].default)
 
 
+def outage_page() -> str:
+    """The outage matrix, from the results of its tests."""
+    folder = str(ROOT / "tests" / "outage")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    from matrix.page import page
+
+    return str(page())
+
+
 def pages() -> dict[Path, str]:
     """Every generated file and what it should say."""
     return {
@@ -360,6 +371,7 @@ def pages() -> dict[Path, str]:
         EVENTS: events_page(),
         COMMANDS: commands_page(),
         GUARANTEES: guarantees_page(),
+        OUTAGES: outage_page(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,10 @@ class ServerSite(AddressSite):
     def compact(self) -> None:
         self._operator.compact()
 
+    def version(self) -> str:
+        # A server that cannot be asked says it by its name.
+        return self._operator.version() or self.service.product.image.name.partition(":v")[2]
+
     def counts(self) -> Mapping[str, int]:
         return self._operator.counts()
 
@@ -164,6 +169,9 @@ class LocalSite(Site):
 
     def heal(self) -> None:
         self.resume()
+
+    def version(self) -> str:
+        return sqlite3.sqlite_version
 
     def close(self) -> None:
         self.resume()

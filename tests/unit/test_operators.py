@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -82,6 +83,10 @@ def test_the_server_counts_what_it_holds(operator: Operator, registry: Registry)
     assert after.get("records", 2) >= 2
     assert after.get("leases", 1) >= 1
     assert after.get("connections", 1) >= 1
+
+
+def test_the_server_says_its_version(operator: Operator) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", operator.version())
 
 
 def test_a_server_that_is_not_there_is_an_error_of_the_system() -> None:

@@ -147,7 +147,7 @@ def test_what_makes_no_sense_is_a_violation(
 
 
 def test_an_epoch_that_comes_back_is_a_violation(judge: Judge, ledger: Ledger) -> None:
-    for epoch in ("one", "two"):
+    for epoch in ("", "one", "", "two"):
         ledger(change(epoch=epoch))
     assert judge.passed
     ledger(change(epoch="one"))

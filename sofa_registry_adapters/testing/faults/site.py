@@ -91,6 +91,10 @@ class Site:
         """The server drops the history that a watch could be resumed from."""
         self._cannot("compact")
 
+    def version(self) -> str:
+        """The server's version; empty where it cannot be asked."""
+        return ""
+
     def counts(self) -> Mapping[str, int]:
         """What the server holds for its clients: watches, leases, connections, as far as the product can say."""
         return {}

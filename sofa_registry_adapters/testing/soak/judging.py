@@ -157,7 +157,8 @@ class Ledger:
             self._expect("I6", text, holds=revision.counter >= last.counter)
         else:
             self._expect("I6", f"the epoch {revision.epoch} came back", holds=revision.epoch not in self._epochs)
-            self._epochs.add(last.epoch)
+            # Without a name it is no history at all: there is nothing, and was nothing since the last loss.
+            self._epochs |= {last.epoch} - {""}
         self._revision = revision
 
     def _expect(self, invariant: str, what: str, *, holds: bool) -> None:

@@ -31,6 +31,9 @@ class EtcdOperator(Operator):
         found = self.ask("kv/range", key=_EVERYTHING, range_end=_EVERYTHING, limit=1)
         self.ask("kv/compaction", revision=found["header"]["revision"], physical=True)
 
+    def version(self) -> str:
+        return str(json.loads(self._request("GET", "/version"))["etcdserver"])
+
     def counts(self) -> Mapping[str, int]:
         text = self._request("GET", "/metrics").decode()
         counted = {name: _metric(text, metric) for name, metric in _METRICS.items()}

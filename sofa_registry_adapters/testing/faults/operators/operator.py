@@ -33,6 +33,10 @@ class Operator:
         """Drop the history that a watch could be resumed from."""
         self._cannot("compact")
 
+    def version(self) -> str:
+        """The server's version; empty where it cannot be asked."""
+        return ""
+
     def counts(self) -> Mapping[str, int]:
         """What the server holds for its clients: connections, watches, leases, whatever the product can say.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from io import BufferedRWPair
@@ -31,6 +32,10 @@ class RedisOperator(Operator):
     def hang_up(self) -> None:
         for kind in ("pubsub", "normal"):
             self.ask("CLIENT", "KILL", "TYPE", kind)
+
+    def version(self) -> str:
+        found = re.search(r"^redis_version:(\S+)", str(self.ask("INFO", "server")), re.MULTILINE)
+        return found[1] if found else ""
 
     def counts(self) -> Mapping[str, int]:
         clients = str(self.ask("CLIENT", "LIST")).strip().splitlines()

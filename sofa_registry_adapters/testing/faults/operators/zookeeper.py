@@ -47,6 +47,10 @@ class ZooKeeperOperator(Operator):
             with contextlib.suppress(ConnectionError):
                 _Client(self.host, self.port, session).drop()
 
+    def version(self) -> str:
+        found = re.search(r"Zookeeper version: ([\d.]+)", self.word("srvr"))
+        return found[1] if found else ""
+
     def counts(self) -> Mapping[str, int]:
         said = dict(line.split("\t", 1) for line in self.word("mntr").splitlines() if "\t" in line)
         counted = {name: int(float(said.get(key, 0))) for name, key in _COUNTS.items()}
