@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sofa_registry_adapters.backends.nacos import BACKEND
-from sofa_registry_adapters.backends.nacos.access import AGAIN, MOST_AGAIN, Access
+from sofa_registry_adapters.backends.nacos.access import AGAIN, MOST_AGAIN, STARTING, Access
 from sofa_registry_adapters.backends.nacos.web import Web
 from sofa_registry_adapters.errors import Denied, Unavailable
 from sofa_registry_adapters.settings import parse_target
@@ -154,3 +155,32 @@ def test_a_server_without_accounts_wants_no_token(access: Access, logins: Logins
     clock.advance(60)
     assert not token(access)
     assert len(logins.asked) == asked
+
+
+@pytest.mark.parametrize("before", ("away", "known"))
+def test_a_server_that_has_just_started_may_refuse_everybody(
+    before: str, access: Access, logins: Logins, clock: ManualClock
+) -> None:
+    """For some seconds that is no refusal of the password: the login is tried again soon, and then believed."""
+    logins.status = 503 if before == "away" else 200
+    with pytest.raises(Unavailable) if before == "away" else contextlib.nullcontext():
+        token(access)
+    for _ in range(3):
+        clock.advance(TTL)
+        logins.status = 403
+        for _ in range(round(STARTING / AGAIN) - 1):
+            clock.advance(AGAIN)
+            with pytest.raises(Unavailable, match="just started"):
+                token(access)
+        logins.status = 200
+        clock.advance(MOST_AGAIN)
+        assert token(access)
+    clock.advance(TTL)
+    logins.status = 403
+    with pytest.raises(Unavailable, match="just started"):
+        token(access)
+    clock.advance(STARTING)
+    for _ in range(3):
+        clock.advance(MOST_AGAIN)
+        with pytest.raises(Denied, match="check the user and the password"):
+            token(access)
