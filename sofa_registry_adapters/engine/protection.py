@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from itertools import islice
 
 from sofa_registry_adapters.model.instance import Instance
 
@@ -31,19 +32,22 @@ class Protection:
         silent = [name for name in gone if name in visible and name not in self.held and not visible[name].enabled]
         if not counted:
             return silent, []
-        present = sum(1 for name, one in visible.items() if one.enabled and name not in self.held)
-        if self.hold and self._alarming(present, len(counted), now):
+        if self.hold and self._alarming(visible, len(counted), now):
             # A later loss waits its own time, and the earlier ones with it.
             self.since = now
             self.held.update((name, visible[name]) for name in counted)
             return silent, counted
         return [*silent, *counted], []
 
-    def _alarming(self, present: int, lost: int, now: float) -> bool:
+    def _alarming(self, visible: Mapping[str, Instance], lost: int, now: float) -> bool:
         while self._losses and self._losses[0][0] <= now - WINDOW:
             self._losses.popleft()
         recent = sum(count for _, count in self._losses)
         self._losses.append((now, lost))
+        # With so many there is no alarm, however many more there are: a loss does not cost more in a larger service.
+        enough = max(3, recent + 2 * lost + 1)
+        enabled = (name for name, one in visible.items() if one.enabled and name not in self.held)
+        present = sum(1 for _ in islice(enabled, enough))
         base = present + recent
         return present == lost or (base >= 3 and (recent + lost) * 2 >= base)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,3 +132,40 @@ def test_whatever_is_lost_somebody_stays(losses: list[tuple[set[str], float]]) -
         assert set(held) <= set(protection.held)
         assert not set(passed) & set(protection.held)
         assert len(passed) < before
+
+
+class Counting(dict[str, Instance]):
+    """Counts the instances that were looked at."""
+
+    looked = 0
+
+    def items(self) -> Any:
+        for pair in super().items():
+            self.looked += 1
+            yield pair
+
+
+def test_a_loss_in_a_large_service_looks_at_few() -> None:
+    protection, visible = (
+        Protection(10.0),
+        Counting(fleet(*map(str, range(10_000)))),
+    )
+    for number in range(100):
+        assert lose(protection, visible, "", 100.0) == ([], [])
+        passed, held = protection.sort([str(number)], visible, 100.0 + number / 100)
+        assert (passed, held) == ([str(number)], [])
+        del visible[str(number)]
+    assert visible.looked < 100 * 110
+
+
+def test_few_that_count_are_found_among_many_that_do_not() -> None:
+    many = {str(number): Instance(host="h", port=1, instance_id=str(number), enabled=False) for number in range(5_000)}
+    for there, gone, held in (
+        ("abc", "a", ""),
+        ("abc", "ab", "ab"),
+        ("a", "a", "a"),
+        ("abcde", "ab", ""),
+        ("abcde", "abc", "abc"),
+    ):
+        protection = Protection(10.0)
+        assert sorted(protection.sort(list(gone), {**many, **fleet(*there)}, 1.0)[1]) == sorted(held)
