@@ -65,12 +65,21 @@ class _Service:
         self.dirty = False
         self.due = 0.0
         self.attempts = 0
+        self._wanted: tuple[Instance, ...] | None = None
 
     def wanted(self) -> tuple[Instance, ...]:
         """What should be in the registry: what is published, and what is marked on its way out."""
-        ids = {name for one in self.publications for name in one.ids}
-        kept = (one.instance for name, one in self.leaving.items() if name not in ids)
-        return (*(instance for one in self.publications for instance in one.instances), *kept)
+        # Every announcement has what all services want, and mostly one of them has changed.
+        if self._wanted is None:
+            ids = {name for one in self.publications for name in one.ids} if self.leaving else frozenset[str]()
+            kept = (one.instance for name, one in self.leaving.items() if name not in ids)
+            self._wanted = (*(instance for one in self.publications for instance in one.instances), *kept)
+        return self._wanted
+
+    def soil(self) -> None:
+        """Something else is wanted, or has to be announced again."""
+        self._wanted = None
+        self.dirty, self.due = True, 0.0
 
     def idle(self) -> bool:
         """Whether there is nothing left to remember."""
@@ -168,7 +177,8 @@ class Keeper:
 
     def _soil(self, key: ServiceKey) -> None:
         service = self._services[key]
-        service.dirty, service.due, service.attempts = True, 0.0, 0
+        service.soil()
+        service.attempts = 0
         self._wake.set()
 
     # Making it true.
@@ -186,10 +196,12 @@ class Keeper:
 
     def _expire_marks(self, now: float) -> None:
         for service in self._services.values():
+            if not service.leaving:
+                continue
             over = [name for name, one in service.leaving.items() if one.due is not None and one.due <= now]
             for name in over:
                 del service.leaving[name]
-                service.dirty, service.due = True, 0.0
+                service.soil()
 
     async def _wait(self, now: float) -> None:
         """Until somebody wants something, or the next mark or retry is due."""
@@ -268,6 +280,9 @@ class Keeper:
 
     def _succeeded(self, publication: Publication) -> None:
         was = publication.state
+        if was == "live" and publication.settled and publication.last_error is None:
+            # Another one of the service was announced.
+            return
         publication.become("live")
         if was != "live":
             self._emit(Published(publication.service, tuple(publication.ids)))

@@ -87,11 +87,13 @@ class StoreRegistry(RegistryBackend):
             puts = [one for one in desired.values() if not self._stands(one)]
             for batch in _batches(puts, self._layout.batch or BATCH):
                 await self._put(batch, changed, refusals)
-                await asyncio.sleep(0)
+                if len(puts) > len(batch):
+                    await asyncio.sleep(0)
             gone = [key for key in reversed(held) if key not in desired]
             for keys in _batches(self._forget_kept(gone), BATCH):
                 await self._delete(keys, changed, refusals)
-                await asyncio.sleep(0)
+                if len(gone) > len(keys):
+                    await asyncio.sleep(0)
         return refusals.by_service()
 
     async def _desired(
