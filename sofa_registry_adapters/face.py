@@ -80,6 +80,8 @@ class Face(ABC, Generic[E]):
         self._pid = os.getpid()
         self._session: Session[E] | None = None
         self._events: Events | None = None
+        self._seen: dict[object, Any] = {}
+        """What a verb without I/O found the last time, by what it was asked for; of this process, while this is open."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -131,7 +133,7 @@ class Face(ABC, Generic[E]):
         if self._pid == os.getpid():
             return
         _INHERITED.append((self._session, self._events))
-        self._session, self._events = None, None
+        self._session, self._events, self._seen = None, None, {}
         self._pid, self._lock = os.getpid(), threading.RLock()
 
     def _opened(self) -> Session[E]:
@@ -151,6 +153,7 @@ class Face(ABC, Generic[E]):
             return None
         with self._lock:
             self._closed = True
+            self._seen = {}
             session, self._session = self._session, None
             return session
 

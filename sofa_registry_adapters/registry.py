@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from sofa_registry_adapters import advertise
@@ -31,12 +32,13 @@ from sofa_registry_adapters.handles import (
     Watch,
 )
 from sofa_registry_adapters.model.names import ServiceKey
-from sofa_registry_adapters.model.views import InstancesChange, ServiceView
+from sofa_registry_adapters.model.views import InstancesChange, ServiceView, Source
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from sofa_registry_adapters.engine.core import Engine
+    from sofa_registry_adapters.engine.session import Session
 
 Name = str | ServiceKey
 
@@ -48,6 +50,23 @@ class _RegistryFace(Face["Engine"]):
         from sofa_registry_adapters.engine.core import registry_engine
 
         return registry_engine(self._backend, self._layout, self._target, self._clock, self.events)
+
+    def _glance(self, service: Name) -> ServiceView | None:
+        """The view of a watched service that somebody has read since it changed last. As fast as can be: calls may come for each request."""
+        try:
+            source: Source | None = self._seen.get(service)
+        except TypeError:  # what is no name is refused where it is parsed
+            return None
+        return source.settled if source is not None and self._pid == getpid() else None
+
+    def _look(self, service: Name, session: Session[Engine]) -> ServiceView | None:
+        """The view of a watched service. The next time `_glance` may have it."""
+        source = session.engine.source(ServiceKey.parse(service))
+        if source is None:
+            self._seen.pop(service, None)
+            return None
+        self._seen[service] = source
+        return source.view()
 
     def _advertised(self) -> Future[advertise.Advertised]:
         """Found on a thread of its own: name resolution may hang."""
@@ -109,9 +128,11 @@ class Registry(_RegistryFace, BlockingFace["Engine"]):
 
         Without the registry it is the last known good from the disk, stale; if there is none, raises `Unavailable`.
         """
+        if (glance := self._glance(service)) is not None:
+            return glance
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
         session = self._opened()
-        view = session.engine.peek(key)
+        view = self._look(service, session)
         return view if view is not None else session.run(session.engine.lookup(key, bound), bound)
 
     def subscribe(
@@ -204,9 +225,11 @@ class AsyncRegistry(_RegistryFace, AsyncFace["Engine"]):
 
     async def lookup(self, service: Name, *, timeout: float = TIMEOUT) -> ServiceView:
         """See `Registry.lookup`."""
+        if (glance := self._glance(service)) is not None:
+            return glance
         key, bound = ServiceKey.parse(service), check_timeout(timeout)
         session = self._opened()
-        view = session.engine.peek(key)
+        view = self._look(service, session)
         return view if view is not None else await await_call(session.call(session.engine.lookup(key, bound)))
 
     async def subscribe(

@@ -28,7 +28,7 @@ from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.model.events import SnapshotFailed
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
-from sofa_registry_adapters.model.views import InstancesChange, Revision, ServiceView
+from sofa_registry_adapters.model.views import InstancesChange, Revision, ServiceView, Source
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.layout import ServiceLayout
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Target
@@ -193,10 +193,10 @@ class Engine:
 
     # Watching.
 
-    def peek(self, service: ServiceKey) -> ServiceView | None:
-        """The view of a service that is watched already. Any thread; no I/O."""
+    def source(self, service: ServiceKey) -> Source | None:
+        """Where the views of a service that is watched already come from. Any thread."""
         mirror = self._mirrors.find(service)
-        return mirror.view() if mirror is not None and mirror.known.is_set() else None
+        return mirror.source if mirror is not None and mirror.known.is_set() else None
 
     async def lookup(self, service: ServiceKey, timeout: float) -> ServiceView:
         """The instances now; without the registry the last known good, stale."""

@@ -73,6 +73,10 @@ class Mirror(Follower[Snapshot | Patch]):
         """The newest view. Any thread; no I/O."""
         return self.source.view()
 
+    async def stop(self) -> None:
+        self.source.end()
+        await super().stop()
+
     def preload(self, instances: Iterable[Instance], age: float) -> None:
         """Start from a view saved ``age`` seconds ago, unless the registry was faster."""
         if self.known.is_set():

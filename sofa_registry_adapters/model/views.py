@@ -28,7 +28,7 @@ class Source(Guarded):
     """The newest state of one service. One thread changes it; views are taken from it lazily by any.
 
     A view that nobody reads costs nothing: only one that is still held when the state moves on is
-    copied out before.
+    copied out before. One that was read is kept until then, for the next who asks.
     """
 
     def __init__(self, service: ServiceKey, now: Callable[[], float] | None = None) -> None:
@@ -39,15 +39,29 @@ class Source(Guarded):
         self.stale = False
         self.protected = False
         self.confirmed: float = 0.0
+        self.settled: ServiceView | None = None
+        """The newest view, if anybody has read it. Any thread, without the lock."""
         self._now = now
         self._newest: weakref.ref[ServiceView] | None = None
+        self._ended = False
 
     def retire(self) -> None:
         """Under the lock, before a change: let the newest view keep what it shows."""
         view = self._newest() if self._newest is not None else None
         if view is not None:
             view.take(self)
-        self._newest = None
+        self._newest = self.settled = None
+
+    def end(self) -> None:
+        """Nobody changes it any more: what it shows is no longer the newest."""
+        with self.locked():
+            self.retire()
+            self._ended = True
+
+    def keep_locked(self, view: ServiceView) -> None:
+        """Under the lock: the view was read, and is not to be made again."""
+        if self._newest is not None and self._newest() is view and not self._ended:
+            self.settled = view
 
     def view(self) -> ServiceView:
         """The newest view. Any thread."""
@@ -121,6 +135,7 @@ class ServiceView(Sequence[Instance]):
         if source is not None:
             with source.locked():
                 self.take(source)
+                source.keep_locked(self)
         return self._instances
 
     def take(self, source: Source) -> None:
