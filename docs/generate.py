@@ -31,6 +31,7 @@ EVENTS = DOCS / "reference" / "events.md"
 COMMANDS = DOCS / "reference" / "cli.md"
 GUARANTEES = DOCS / "explanation" / "guarantees.md"
 OUTAGES = DOCS / "reference" / "guarantees.md"
+PERFORMANCE = DOCS / "reference" / "performance.md"
 EXAMPLE = DOCS / "examples" / "hello.py"
 PLUGIN = DOCS / "examples" / "alarm.py"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
@@ -352,12 +353,25 @@ def _default(options: dict[str, Option], name: str) -> str:
 
 def outage_page() -> str:
     """The outage matrix, from the results of its tests."""
-    folder = str(ROOT / "tests" / "outage")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    _look_in("outage")
     from matrix.page import page
 
     return str(page())
+
+
+def performance_page() -> str:
+    """What was measured, from the results of the benchmarks."""
+    _look_in("bench")
+    from measuring.page import page
+
+    return str(page())
+
+
+def _look_in(tests: str) -> None:
+    """Have modules found that lie beside tests."""
+    folder = str(ROOT / "tests" / tests)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def pages() -> dict[Path, str]:
@@ -372,6 +386,7 @@ def pages() -> dict[Path, str]:
         COMMANDS: commands_page(),
         GUARANTEES: guarantees_page(),
         OUTAGES: outage_page(),
+        PERFORMANCE: performance_page(),
     }
 
 
