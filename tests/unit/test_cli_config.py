@@ -216,7 +216,7 @@ def test_edit_changes_nothing_behind_anybodys_back(
     config.publish(KEY, "size: 1")
     monkeypatch.setenv("EDITOR", editor(tmp_path, ""))
     assert say("edit", KEY, said="was left as it is") == ""
-    program = "open(path, 'w').write('mine'); os.system(sys.executable + ' -m sofa_registry_adapters.cli config set app.yaml theirs >/dev/null')"
+    program = "open(path, 'w').write('mine'); os.system(chr(34) + sys.executable + chr(34) + ' -m sofa_registry_adapters.cli config set app.yaml theirs >/dev/null')"
     monkeypatch.setenv("EDITOR", editor(tmp_path, program))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -1044,6 +1044,7 @@ def test_a_store_that_is_not_open_says_so(folder: Folder) -> None:
 
 def test_an_open_that_is_cancelled_leaves_no_owner(folder: Folder) -> None:
     async def main(folder: Folder) -> None:
+        before = set(_threads())
         for delay in (0, 0.001, 0.003, 0.01):
             opening = asyncio.create_task(folder.new().open())
             await asyncio.sleep(delay)
@@ -1054,7 +1055,7 @@ def test_an_open_that_is_cancelled_leaves_no_owner(folder: Folder) -> None:
         await eventually_async(lambda: len(_lock_files(folder)) == 1, 3.0, "one owner is left")
         assert len(store._opening.session._writer.read(records_module.owners)) == 1  # type: ignore[union-attr]
         await store.close()
-        await eventually_async(_no_threads, 3.0, "no thread is left")
+        await eventually_async(lambda: not set(_threads()) - before, 3.0, "no thread is left")
 
     run(main, folder)
 
@@ -1079,5 +1080,5 @@ def test_windows_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         Place("x.db").prepare()
 
 
-def _no_threads() -> bool:
-    return not [thread for thread in threading.enumerate() if "sofa-registry" in thread.name]
+def _threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "sofa-registry" in thread.name]

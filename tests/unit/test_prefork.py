@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +36,7 @@ registry = Registry(url)
 if who == "master":
     registry.publish("com.acme.Web", "127.0.0.1:8080")
 workers = []
+ready, tell = os.pipe()
 for number in range(3):
     worker = os.fork()
     if not worker:
@@ -44,16 +45,19 @@ for number in range(3):
                 registration = registry.publish("com.acme.Web", "127.0.0.1:8080", required=False)
                 registration.wait_live(10)
                 print(number, os.getpid(), flush=True)
+                os.write(tell, b".")
                 while not stop.wait(0.02):
                     pass
         else:
             assert [one.port for one in registry.lookup("com.acme.Web")] == [8080]
             print(number, os.getpid(), flush=True)
+            os.write(tell, b".")
             while not stop.wait(0.02):
                 pass
         sys.exit(0)
     workers.append(worker)
-    time.sleep(0.3)
+    # One after the other, however long that takes.
+    os.read(ready, 1)
 while workers:
     try:
         ended, _ = os.wait()
@@ -105,6 +109,20 @@ def url(tmp_path: Path) -> str:
     return f"local://{tmp_path}/registry.db?snapshot=off"
 
 
+@pytest.fixture
+def serve(url: str, tmp_path: Path) -> Iterator[Callable[[str], Server]]:
+    servers: list[Server] = []
+
+    def start(who: str) -> Server:
+        servers.append(Server(url, who, tmp_path))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.wait()
+
+
 class Seen:
     """How many instances a consumer saw, each time that it changed."""
 
@@ -113,8 +131,8 @@ class Seen:
         registry.subscribe(WEB, lambda change: self.counts.append(len(change.instances)))
 
 
-def test_a_master_that_publishes_is_not_touched_by_its_workers(url: str, tmp_path: Path) -> None:
-    server = Server(url, "master", tmp_path)
+def test_a_master_that_publishes_is_not_touched_by_its_workers(url: str, serve: Callable[[str], Server]) -> None:
+    server = serve("master")
     with Registry(url) as registry:
         seen = Seen(registry)
         os.kill(server.workers[0], signal.SIGKILL)
@@ -128,8 +146,8 @@ def test_a_master_that_publishes_is_not_touched_by_its_workers(url: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_workers_that_publish_one_address_take_over_from_each_other(url: str, tmp_path: Path) -> None:
-    server = Server(url, "workers", tmp_path)
+def test_workers_that_publish_one_address_take_over_from_each_other(url: str, serve: Callable[[str], Server]) -> None:
+    server = serve("workers")
     with Registry(url) as registry:
         seen = Seen(registry)
         assert seen.counts == [1]
@@ -169,12 +187,12 @@ def test_the_lifespan_publishes_and_withdraws(url: str, monkeypatch: pytest.Monk
     [text] = [one for one in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) if "lifespan" in one]
     exec(compile(text, "lifespan", "exec"), found)
 
-    async def serve() -> None:
+    async def lives() -> None:
         async with found["lifespan"](None):
             with Registry(url) as registry:
                 until(lambda: [one.port for one in registry.lookup(WEB)] == [8080])
 
-    asyncio.run(serve())
+    asyncio.run(lives())
     with Registry(url) as registry:
         assert list(registry.lookup(WEB)) == []
 
