@@ -22,6 +22,7 @@ from sofa_registry_adapters.events import Event
 from sofa_registry_adapters.testing.faults import Authority, eventually
 from sofa_registry_adapters.testing.plugin import OwnEtcd, OwnNacos, OwnService
 from sofa_registry_adapters.testing.services import PRODUCTS, Service, ServiceUnavailable
+from sofa_registry_adapters.testing.services.accounts import zookeeper_with_accounts
 from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.operating import EtcdOperator
 from sofa_registry_adapters.testing.services.secured import Papers, secured
@@ -224,6 +225,19 @@ def test_zookeeper(trap: Trap, capfd: pytest.CaptureFixture[str], own_zookeeper:
     ordeal = Ordeal(trap, capfd, service, session_timeout=2)
     good = of(service, "zookeeper", root)
     ordeal.run(good, of(service, "zookeeper", root, password=f"wrong{FIRST}"), of(service, "zk", root, "bob"))
+
+
+@pytest.mark.slow
+def test_zookeeper_with_accounts(trap: Trap, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        service = zookeeper_with_accounts({USER: PASSWORD, "bob": PASSWORD})
+    except ServiceUnavailable as error:
+        pytest.skip(str(error))
+    with service:
+        root = f"/{uuid.uuid4().hex}"
+        ordeal = Ordeal(trap, capfd, service, session_timeout=2, sasl="digest-md5")
+        good = of(service, "zookeeper", root)
+        ordeal.run(good, of(service, "zookeeper", root, password=f"wrong{FIRST}"), of(service, "zk", root, "bob"))
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@
     zookeeper://[user:password@]host[:port][,host[:port]…][/root][?option=value&…]
     zookeepers://…      the same over TLS, the server's certificate and name always verified
 
-``zk`` and ``zks`` are short for them. A record is the node ``/root/namespace/bucket…/name``. User and password are digest credentials.
+``zk`` and ``zks`` are short for them. A record is the node ``/root/namespace/bucket…/name``. User and password are digest credentials, or
+with ``sasl=digest-md5`` an account of the servers.
 """
 
 from __future__ import annotations
@@ -49,6 +50,14 @@ OPTIONS = (
         "for changes and everybody for reading (readable); empty: creator where the URL has a user or a certificate, else open",
     ),
     Option(
+        name="sasl",
+        kind="text",
+        default="",
+        choices=("", "digest-md5"),
+        meaning="how user and password are shown: empty: as digest credentials, which no server checks; digest-md5: by SASL, as an account "
+        "that the servers know and check at each connect; needs the extra zookeeper-sasl",
+    ),
+    Option(
         name="max_session_bytes",
         kind="bytes",
         default=1_000_000,
@@ -82,6 +91,8 @@ Parents of records are container nodes unless the layout says otherwise: the ser
 empty. A comparison with a known revision sees what was added and removed, and what changed while it was watched.
 With user and password, or with a certificate, what is written belongs to them: acl=readable lets everybody read it, and nobody else
 change it. A ZooKeeper server checks no digest password when it connects: a wrong one is Denied at the first record that belongs to the right one.
+With sasl=digest-md5 it does (DigestLoginModule in its JAAS file, authProvider.sasl): a wrong one is Denied by every verb. The password is not sent; without TLS
+whoever listens can try passwords at leisure. Kerberos is not supported.
 TLS is on a port of its own (secureClientPort); certificates are read again for each connection."""
 
 
@@ -95,6 +106,8 @@ def _check(target: Target) -> None:
         raise InvalidURL(
             "the option password_file has the password of a user: write zookeeper://user@host, without one there"
         )
+    if target.text("sasl") and not target.identified:
+        raise InvalidURL("the option sasl shows a user and a password: write zookeeper://user:password@host")
     given = [name for name in TLS_FILES if target.text(name)]
     if given and target.scheme not in TLS_SCHEMES:
         raise InvalidURL(f"the option {given[0]} is for TLS: write {target.scheme}s:// instead of {target.scheme}://")

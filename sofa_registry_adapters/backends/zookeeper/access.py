@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import ssl
+from importlib.util import find_spec
 from pathlib import Path
 
 from sofa_registry_adapters.backends.zookeeper import TLS_FILES, TLS_SCHEMES
-from sofa_registry_adapters.errors import InvalidURL
-from sofa_registry_adapters.spi.options import Target
+from sofa_registry_adapters.errors import InvalidURL, MissingDependency
+from sofa_registry_adapters.spi.options import Login, Target
 
 
 class Access:
@@ -20,7 +21,10 @@ class Access:
         self._target = target
 
     def check_files(self) -> None:
-        """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
+        """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be.
+
+        And `MissingDependency` for SASL, if what speaks it is not installed.
+        """
         password_file = self._target.text("password_file")
         for name, file in {"password_file": password_file, **self._files}.items():
             if file and not Path(file).is_file():
@@ -29,6 +33,11 @@ class Access:
             self.context()
         except OSError as error:
             raise InvalidURL(error.strerror) from None
+        if self.sasl and find_spec("puresasl") is None:
+            raise MissingDependency(
+                "zookeeper://…?sasl=… needs pure-sasl, which is not installed: "
+                "pip install 'sofa-registry-adapters[zookeeper-sasl]'"
+            )
 
     def context(self) -> ssl.SSLContext | None:
         """TLS that verifies the server's certificate and its name; None without TLS. Raises OSError."""
@@ -46,8 +55,19 @@ class Access:
 
     def credentials(self) -> list[tuple[str, str]]:
         """What to say after a connection is made: scheme and text. May block; raises `Unavailable`."""
+        if self.sasl:
+            return []
         login = self._target.login()
         return [("digest", f"{login.username}:{login.password}")] if login.username else []
+
+    @property
+    def sasl(self) -> str:
+        """The mechanism of SASL by which to log in; empty without."""
+        return self._target.text("sasl").upper()
+
+    def account(self) -> Login:
+        """The account for SASL. May block; raises `Unavailable`."""
+        return self._target.login()
 
 
 def _no_password() -> str:

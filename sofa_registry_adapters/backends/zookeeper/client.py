@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kazoo.client import KazooClient
-from kazoo.exceptions import ConnectionDropped
+from kazoo.exceptions import AuthFailedError, ConnectionDropped
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import ConnectionHandler
 from kazoo.protocol.serialization import CloseInstance, Connect
@@ -224,7 +224,34 @@ class _Connection(ConnectionHandler):  # type: ignore[misc]  # kazoo is untyped
             raise
         self._refusals = 0
         self.granted = result[0].time_out / 1000
+        if self._access.sasl and self.granted > 0:
+            # Before anybody is told that there is a session, which kazoo does first.
+            self._log_in(timeout)
         return result
+
+    def _log_in(self, timeout: float) -> None:
+        """Show user and password by SASL. Raises AuthFailedError if the server says no, ConnectionDropped if it says nothing."""
+        try:
+            account = self._access.account()
+        except RegistryError as error:
+            raise ConnectionDropped(str(error)) from None
+        self.sasl_options: dict[str, str] | None = {
+            "mechanism": self._access.sasl,
+            "username": account.username,
+            "password": account.password,
+        }
+        try:
+            self._authenticate_with_sasl("", timeout)
+        except (ConnectionDropped, self.handler.timeout_exception):
+            raise
+        except Exception as error:  # noqa: BLE001  kazoo raises what it is told, and what the library that speaks SASL does not understand
+            if isinstance(error.__cause__, ConnectionDropped):
+                raise ConnectionDropped("the connection was lost during the login by SASL") from None
+            # Nobody is told of a state that kazoo had not left yet.
+            self.client.refused = True
+            raise AuthFailedError(f"the login by SASL: {type(error).__name__}") from None
+        finally:
+            self.sasl_options = self.client.sasl_cli = None
 
     def _refused(self) -> None:
         # A server that came back empty closes every connection that has seen a later change than it has. Without that

@@ -34,7 +34,7 @@ ERRORS: dict[int, tuple[type[RegistryError], str]] = {
     -118: (Unavailable, "the session moved to another server"),
     -119: (Unavailable, "the server is read-only: it lost its quorum"),
     -122: (Unavailable, "the server dropped the request as too old"),
-    -124: (Denied, "the server demands SASL authentication"),
+    -124: (Denied, "the server demands a login by SASL: see the option sasl"),
     -125: (Refused, "the server's quota is used up"),
     -127: (Unavailable, "the server throttles requests"),
 }
