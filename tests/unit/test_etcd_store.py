@@ -457,6 +457,17 @@ async def test_all_leases_revoked(own: OwnEtcd, namespace: str) -> None:
 
 
 @bounded
+async def test_a_server_at_the_end_of_a_long_line_is_connected(own: OwnEtcd, namespace: str) -> None:
+    """A round trip of 0.3 s: connecting takes several."""
+    with own().proxy() as proxy:
+        proxy.latency(0.15)
+        store = store_at(f"{proxy.host}:{proxy.port}", namespace=namespace)
+        async with opened(store):
+            await store.put([record("a")])
+            assert (await values(store)).keys() == {key("a")}
+
+
+@bounded
 async def test_what_is_lost_while_nobody_listens(own: OwnEtcd, namespace: str) -> None:
     server = own()
     raw = f"/unit/{namespace}/services/echo/"

@@ -34,8 +34,9 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # This is also how long an attempt to connect may take, with all the round trips of TLS and HTTP/2 on a long line.
+    ("grpc.min_reconnect_backoff_ms", round(1000 * CONNECT_SECONDS)),
+    ("grpc.max_reconnect_backoff_ms", round(1000 * CONNECT_SECONDS)),
 )
 STATUS = messages.call("Maintenance", "Status")
 LEADER_NEEDED = ("hasleader", "true")
