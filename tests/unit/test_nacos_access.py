@@ -69,9 +69,11 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def access(logins: Logins, clock: ManualClock) -> Access:
+def access(logins: Logins, clock: ManualClock) -> Iterator[Access]:
     target = parse_target(logins.url, BACKEND)
-    return Access(target, clock, Web(target, None))
+    web = Web(target, None)
+    yield Access(target, clock, web)
+    web.close()
 
 
 def token(access: Access) -> str:

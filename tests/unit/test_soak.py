@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from sofa_registry_adapters.errors import InvalidArgument, Unavailable
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange, Revision, ServiceView
+from sofa_registry_adapters.testing.faults import eventually
 from sofa_registry_adapters.testing.faults.clocks import JumpingClock
 from sofa_registry_adapters.testing.faults.nemeses import NEMESES, possible
 from sofa_registry_adapters.testing.faults.operators import VERBS
@@ -259,3 +261,4 @@ def test_the_same_command_runs_it_and_plays_it_again(tmp_path: Path) -> None:
 def test_a_registry_that_is_not_there_is_no_soak(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url=redis://127.0.0.1:1", "--seconds=1"]) == 2
     assert "the soak cannot run" in capsys.readouterr().err
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("sofa-registry")])

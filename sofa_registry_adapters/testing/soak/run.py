@@ -112,21 +112,26 @@ class Soak:
         """Rounds, until ``seconds`` are over or, unless it is to go on, something is violated."""
         began = time.monotonic()
         self.judge.log.write(HEAD, url=redacted(self.site.url), seed=seed, shape=msgspec.to_builtins(self.shape))
+        with contextlib.closing(self._reader):
+            self._play(rounds, began + seconds, keep_going=keep_going)
+            self._end()
+        report = self._report(seed, time.monotonic() - began)
+        self.judge.log.write("end", report=msgspec.to_builtins(report))
+        self.judge.log.close()
+        return report
+
+    def _play(self, rounds: Iterable[Sequence[Step]], until: float, *, keep_going: bool) -> None:
+        began = time.monotonic()
         with contextlib.ExitStack() as closing:
             closing.callback(self._close)
             self._begin()
             sampler = Sampler(self.judge, self._consumers, self._model.anchored)
             closing.callback(sampler.stop)
             for steps in rounds:
-                if time.monotonic() - began >= seconds or not (keep_going or self.judge.passed):
+                if time.monotonic() >= until or not (keep_going or self.judge.passed):
                     break
                 self._round(steps)
             self._resources.judge(self.judge, time.monotonic() - began)
-        self._end()
-        report = self._report(seed, time.monotonic() - began)
-        self.judge.log.write("end", report=msgspec.to_builtins(report))
-        self.judge.log.close()
-        return report
 
     def _begin(self) -> None:
         self._reader.services(timeout=CONNECT)
