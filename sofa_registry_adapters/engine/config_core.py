@@ -16,6 +16,7 @@ import msgspec
 
 from sofa_registry_adapters.engine.config_disk import ConfigDisk, SavedItem
 from sofa_registry_adapters.engine.config_mirror import ConfigMirror
+from sofa_registry_adapters.engine.defects import told_as_defects
 from sofa_registry_adapters.engine.disk import disk_of
 from sofa_registry_adapters.engine.followers import SNAPSHOT_GRACE, Followers
 from sofa_registry_adapters.engine.lifeline import Lifeline
@@ -242,7 +243,8 @@ class ConfigEngine:
         await self._lifeline.wait_ready(max(0.001, deadline - loop.time()), timeout)
         try:
             async with bounded(max(0.0, deadline - loop.time()), doing, timeout):
-                yield
+                with told_as_defects(self.name, doing):
+                    yield
         except Conflict as error:
             raise self._revisions.conflict(error) from None
 

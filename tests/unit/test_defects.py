@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from sofa_registry_adapters import Registry
+from sofa_registry_adapters import ConfigCenter, Registry
 from sofa_registry_adapters.backends import memory
 from sofa_registry_adapters.backends.memory.store import MemoryStore
 from sofa_registry_adapters.cli import main
@@ -94,3 +94,25 @@ def test_the_command_line_says_whose_defect_it_is(
     monkeypatch.setenv("SOFA_REGISTRY_TRACEBACK", "1")
     with pytest.raises(BackendDefect):
         main(["lookup", "a", "--url", url])
+
+
+CONFIG_VERBS: dict[str, tuple[str, Callable[[ConfigCenter], object]]] = {
+    "get": ("read", lambda config: config.get("a.yaml")),
+    "publish": ("compare_and_put", lambda config: config.publish("a.yaml", "x: 1")),
+    "remove": ("read", lambda config: config.remove("a.yaml")),
+    "keys": ("buckets", lambda config: config.keys()),
+    "history": ("read", lambda config: config.history("a.yaml")),
+    "rollback": ("read", lambda config: config.rollback("a.yaml")),
+}
+
+
+@pytest.mark.parametrize("case", CONFIG_VERBS)
+def test_a_defect_of_a_config_center_is_told_as_well(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flawed, verb = CONFIG_VERBS[case]
+    monkeypatch.setattr(Flawed, "flawed", flawed)
+    with ConfigCenter(f"flawed://{uuid.uuid4().hex}", plugins=[Plugin()]) as config:
+        began = time.monotonic()
+        with pytest.raises(BackendDefect, match="a defect of the backend: TypeError") as caught:
+            verb(config)
+        assert time.monotonic() - began < 3
+        assert isinstance(caught.value.__cause__, TypeError)
