@@ -42,7 +42,8 @@ class FolderFaults(Faults):
         self._folder = folder
 
     def wipe(self) -> None:
-        shutil.rmtree(self._folder)
+        # At once, and not file by file while others write.
+        shutil.rmtree(self._folder.rename(self._folder.with_name("wiped")))
 
 
 class TestFileRegistry(RegistryContract):
