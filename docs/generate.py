@@ -5,6 +5,7 @@ With ``--check`` nothing is written; the exit code says whether everything is fr
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import sys
@@ -32,6 +33,7 @@ COMMANDS = DOCS / "reference" / "cli.md"
 GUARANTEES = DOCS / "explanation" / "guarantees.md"
 OUTAGES = DOCS / "reference" / "guarantees.md"
 PERFORMANCE = DOCS / "reference" / "performance.md"
+KILLERS = DOCS / "reference" / "killers.md"
 EXAMPLE = DOCS / "examples" / "hello.py"
 PLUGIN = DOCS / "examples" / "alarm.py"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
@@ -351,27 +353,22 @@ def _default(options: dict[str, Option], name: str) -> str:
     return reference.value_text(options[name].default)
 
 
-def outage_page() -> str:
-    """The outage matrix, from the results of its tests."""
-    _look_in("outage")
-    from matrix.page import page
+def beside(folder: str, module: str) -> typing.Any:
+    """A module that lies beside tests, which are no package."""
+    path = str(ROOT / "tests" / folder)
+    if path not in sys.path:
+        sys.path.insert(0, path)
+    return importlib.import_module(module)
 
-    return str(page())
+
+def outage_page(package: str) -> str:
+    """A page made by a package beside the outage tests, from their results."""
+    return str(beside("outage", f"{package}.page").page())
 
 
 def performance_page() -> str:
     """What was measured, from the results of the benchmarks."""
-    _look_in("bench")
-    from measuring.page import page
-
-    return str(page())
-
-
-def _look_in(tests: str) -> None:
-    """Have modules found that lie beside tests."""
-    folder = str(ROOT / "tests" / tests)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    return str(beside("bench", "measuring.page").page())
 
 
 def pages() -> dict[Path, str]:
@@ -385,8 +382,9 @@ def pages() -> dict[Path, str]:
         EVENTS: events_page(),
         COMMANDS: commands_page(),
         GUARANTEES: guarantees_page(),
-        OUTAGES: outage_page(),
+        OUTAGES: outage_page("matrix"),
         PERFORMANCE: performance_page(),
+        KILLERS: outage_page("killers"),
     }
 
 

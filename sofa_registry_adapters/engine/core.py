@@ -24,7 +24,7 @@ from sofa_registry_adapters.engine.publication import Publication
 from sofa_registry_adapters.engine.reactor import bounded
 from sofa_registry_adapters.engine.snapshots import Snapshots, Work
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable
 from sofa_registry_adapters.model.events import SnapshotFailed
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
@@ -134,12 +134,18 @@ class Engine:
         if pending and self._keeper.ready.is_set() and self._link.up:
             await asyncio.gather(*pending)
 
+    def _check_open(self) -> None:
+        # At the end of the process it is closed under its Registry, which some function at exit may still use.
+        if self._closing is not None:
+            raise Closed(f"{self.name} was closed: make a new one")
+
     # Publishing.
 
     async def publish(
         self, service: ServiceKey, instances: tuple[Instance, ...], timeout: float, *, required: bool
     ) -> Publication:
         """Want the instances in the registry. If ``required``, all or nothing within ``timeout``."""
+        self._check_open()
         started = self._clock.wall_ms()
         mine = tuple(
             # What was read from a registry and is published again is started now, by us.
@@ -229,6 +235,7 @@ class Engine:
 
     async def attach(self, service: ServiceKey, timeout: float, *, required: bool) -> Pending[InstancesChange]:
         """Follow the service; its first view is there, or, unless ``required``, comes later."""
+        self._check_open()
         return await self._mirrors.attach(service, timeout, required=required)
 
     def _mirror(self, service: ServiceKey) -> Mirror:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
@@ -154,8 +155,7 @@ class _Holder:
             if self._current is None:
                 self._current = Reactor()
             if not self._watching_exit:
-                atexit.register(self._at_exit)
-                self._watching_exit = True
+                self._watch_exit()
             reactor = self._current
             try:
                 made = user()
@@ -183,6 +183,19 @@ class _Holder:
         self._inherited.append((self._current, self._users))
         self.broken = self.broken.union(*self._users.values())
         self._current, self._users = None, {}
+        self._watching_exit = False
+
+    def _watch_exit(self) -> None:
+        self._watching_exit = True
+        # In the child of a fork it is known already.
+        atexit.unregister(self._at_exit)
+        atexit.register(self._at_exit)
+        if "multiprocessing.process" in sys.modules:
+            from multiprocessing import parent_process, util
+
+            # Its children end without atexit, and call what is known to it.
+            if parent_process() is not None:
+                util.Finalize(None, self._at_exit, exitpriority=0)
 
     def _at_exit(self) -> None:
         """Withdraw what was never closed; a process that ends in good order says so."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+import grpc.aio
 import msgspec
 
 from sofa_registry_adapters.backends.nacos import wire
@@ -63,11 +64,16 @@ class Transport:
         self._failure: RegistryError | None = None
         self._turn = 0
         self._closed = True
+        self._held: Any = None
 
     async def open(self) -> None:
         """Connect. Raises `InvalidURL`, `Denied` or `Unavailable`; may be called again."""
         self._check_files()
         self._closed = False
+        if self._held is None:
+            # Never connected. grpc sets itself up for the first of its channels, and aborts the process if there is no file
+            # descriptor left for that: not each time that we connect again.
+            self._held = grpc.aio.insecure_channel("127.0.0.1:0")
         await self._access.token()
         await self.connection()
 
@@ -86,6 +92,9 @@ class Transport:
             await asyncio.wait((attempt,), timeout=CONNECT_SECONDS)
         if self._connection is not None:
             await self._connection.close()
+        held, self._held = self._held, None
+        if held is not None:
+            await held.close()
 
     @property
     def has_account(self) -> bool:

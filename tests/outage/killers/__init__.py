@@ -1,0 +1,1 @@
+"""What kills Python programs, done to processes that publish: see `docs/reference/killers.md`."""
