@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from sofa_registry_adapters.testing.faults.processes import python_process
 from sofa_registry_adapters.testing.faults.proxy import NetProxy
 from sofa_registry_adapters.testing.faults.site import Site
 from sofa_registry_adapters.testing.services import PRODUCTS, Product, Service, ServiceError, find_service
+from sofa_registry_adapters.testing.services.ensembles import Ensemble, Member
 
 IN_PROCESS = ("memory", "local")
 """Sites without a server."""
@@ -107,6 +108,52 @@ class ServerSite(AddressSite):
     def close(self) -> None:
         super().close()
         self.service.close()
+
+
+class EnsembleSite(Site):
+    """Three servers that are one registry; each client has a line to each of them, so that it can be told whom it reaches."""
+
+    def __init__(self, ensemble: Ensemble, options: Mapping[str, Value] | None = None) -> None:
+        super().__init__(ensemble.url, options)
+        self.ensemble = ensemble
+        self._of_client: dict[str, tuple[NetProxy, ...]] = {}
+
+    def url_of(self, client: str) -> str:
+        with self._lock:
+            if client not in self._of_client:
+                self._of_client[client] = tuple(NetProxy((one.host, one.port)) for one in self.ensemble.members)
+            lines = self._of_client[client]
+        return self.ensemble.url_of(line.address for line in lines)
+
+    def reach(self, client: str, members: Sequence[Member]) -> None:
+        """From now on every address that the client knows leads to one of these, as a balancer does it."""
+        for member, line in zip(self.ensemble.members, self._of_client[client], strict=True):
+            chosen = member if member in members else members[0]
+            if line.upstream != (chosen.host, chosen.port):
+                line.upstream = (chosen.host, chosen.port)
+                line.refuse()
+            line.pass_through()
+
+    @property
+    def links(self) -> int:
+        with self._lock:
+            return sum(line.connections for lines in self._of_client.values() for line in lines)
+
+    def version(self) -> str:
+        member = self.ensemble.members[0]
+        return operator_of(self.url.partition(":")[0], member.host, member.port).version()
+
+    def heal(self) -> None:
+        for client in tuple(self._of_client):
+            self.reach(client, self.ensemble.members)
+        self.ensemble.make_whole()
+
+    def close(self) -> None:
+        super().close()
+        for lines in self._of_client.values():
+            for line in lines:
+                line.close()
+        self.ensemble.close()
 
 
 class MemorySite(Site):

@@ -109,6 +109,7 @@ _ALL = (
     _server("forget", "an operator deletes everything", "forget"),
     _server("expire", "every lease or session is over", "expire"),
     _server("hang up", "the server closes its clients' connections", "hang_up", harmless=FOR_EVER),
+    _server("denied", "the server takes the clients' rights away, and gives them back", "deny", "allow"),
     _server("compact", "the server drops its history", "compact", harmless=FOR_EVER),
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn, Self
 
 from sofa_registry_adapters.spi.options import Value
@@ -37,6 +37,11 @@ class Site:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def credentials(self) -> Callable[[], tuple[str, str]] | None:
+        """What every client logs in with, as `Registry` takes it; None where nobody has to."""
+        return None
 
     def url_of(self, client: str) -> str:
         """The URL for a client, through a line of its own where there are any."""
@@ -90,6 +95,14 @@ class Site:
     def compact(self) -> None:
         """The server drops the history that a watch could be resumed from."""
         self._cannot("compact")
+
+    def deny(self) -> None:
+        """The server takes away all rights of the user that clients log in as."""
+        self._cannot("deny")
+
+    def allow(self) -> None:
+        """After `deny`: it gives them back."""
+        self._cannot("allow")
 
     def version(self) -> str:
         """The server's version; empty where it cannot be asked."""

@@ -1,10 +1,11 @@
-"""Servers of our own that speak TLS: ZooKeeper, Redis and etcd, with certificates of a throw-away `Authority`.
+"""Servers of our own that speak TLS: ZooKeeper, Redis, etcd and Nacos, with certificates of a throw-away `Authority`.
 
-ZooKeeper speaks it on a second port, the one after `Service.port`.
+ZooKeeper speaks it on a second port, the one after `Service.port`, Nacos on its port for gRPC only.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,6 @@ import msgspec
 
 from sofa_registry_adapters.testing.faults.authority import Authority, Pair
 from sofa_registry_adapters.testing.services.local import LocalService
-from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.products import PRODUCTS
 from sofa_registry_adapters.testing.services.service import ServiceUnavailable
 
@@ -34,17 +34,13 @@ def secured(name: str, papers: Papers) -> LocalService:
     obstacle = "" if Authority.possible() else "no openssl on the PATH"
     if isinstance(found, str) or obstacle:
         raise ServiceUnavailable(name, obstacle or str(found), product.remedy)
-    offsets = (0, 1) if name == "zookeeper" else (0,)
-    probe = product.probe if name == "zookeeper" else _shakes_hands(papers)
-    own = Product(
+    own_probe = name in {"zookeeper", "nacos"}
+    own = dataclasses.replace(
+        product,
         name=f"{name}-tls",
         scheme=f"{product.scheme}s",
-        port=product.port,
-        package=product.package,
-        image=product.image,
-        probe=probe,
-        local=product.local,
-        offsets=offsets,
+        probe=product.probe if own_probe else _shakes_hands(papers),
+        offsets=(0, 1) if name == "zookeeper" else product.offsets,
     )
     prepare = found
 
@@ -92,6 +88,19 @@ def _zookeeper(papers: Papers, command: Sequence[str], port: int) -> Sequence[st
     return command
 
 
+def _nacos(papers: Papers, command: Sequence[str], _: int) -> Sequence[str]:
+    home = next(word.partition("=")[2] for word in command if word.startswith("-Dnacos.home="))
+    files = {"certChainFile": papers.pair.cert, "certPrivateKey": papers.pair.key}
+    trust = {"mutualAuthEnable": "true", "trustCollectionCertFile": f"file:{papers.authority.ca}"}
+    settings = {"enableTls": "true", "compatibility": "false", **{name: f"file:{file}" for name, file in files.items()}}
+    with Path(home, "conf", "application.properties").open("a") as file:
+        file.writelines(
+            f"nacos.remote.server.rpc.tls.{name}={value}\n"
+            for name, value in (settings | (trust if papers.demanding else {})).items()
+        )
+    return command
+
+
 _ZOOKEEPER = """\
 serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory
 secureClientPort={port}
@@ -107,4 +116,5 @@ _COMMANDS: Mapping[str, Callable[[Papers, Sequence[str], int], Sequence[str]]] =
     "zookeeper": _zookeeper,
     "redis": _redis,
     "etcd": _etcd,
+    "nacos": _nacos,
 }

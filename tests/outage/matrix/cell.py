@@ -90,15 +90,16 @@ class Cell:
 
     def registry(self, client: str, *, clock: Clock | None = None, **options: Value) -> Registry:
         """A new Registry on the line of this client, closed at the end."""
-        return self._closing.enter_context(
-            contextlib.closing(Registry(self.site.url_of(client), options={**self.options, **options}, clock=clock))
-        )
+        return self._closed(self.site.url_of(client), options, clock)
 
     def direct(self, **options: Value) -> Registry:
         """A new Registry past all lines, closed at the end."""
-        return self._closing.enter_context(
-            contextlib.closing(Registry(self.site.url, options={**self.options, **options}))
-        )
+        return self._closed(self.site.url, options)
+
+    def _closed(self, url: str, options: Mapping[str, Value], clock: Clock | None = None) -> Registry:
+        given = {**self.options, **options}
+        made = Registry(url, options=given, clock=clock, credentials=self.site.credentials)
+        return self._closing.enter_context(contextlib.closing(made))
 
     def child(self, mode: str, address: str, service: ServiceKey, **fields: str | float) -> PythonProcess:
         """A process that publishes and behaves as ``mode`` says; see `provider`."""

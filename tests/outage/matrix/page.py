@@ -21,14 +21,6 @@ In a cell: the longest that each invariant with a figure took, in seconds. The b
 [declares](options.md#who-can-do-what) and from the options of the tests: a lease of two seconds, a second for one exchange, and a second for
 a busy machine.
 """
-LATER: Mapping[int, str] = {
-    15: "not in this table yet",
-    16: "not in this table yet",
-    17: "needs three servers",
-    18: "needs three servers",
-    19: "there is no migration yet",
-    29: "needs three servers",
-}
 
 
 def page() -> str:
@@ -57,7 +49,7 @@ def _rows(found: Mapping[str, Results], names: Sequence[str]) -> Iterable[Sequen
     for number, fault in FAULTS.items():
         parts = [name for name in names if int(name[:2]) == number]
         if not parts:
-            yield (str(number), fault, *([f"not yet: {LATER.get(number, 'not played')}"] * len(BACKENDS)))
+            yield (str(number), fault, *(["not yet"] * len(BACKENDS)))
         for part in parts:
             cells = [found[backend].cells.get(part) for backend in BACKENDS]
             said = next(one.fault for one in cells if one is not None)

@@ -14,12 +14,10 @@ from sofa_registry_adapters.testing.faults.nemeses import NEMESES
 from sofa_registry_adapters.testing.faults.site import Site
 
 
-def absent(row: Row, backend: str, site: Site) -> str:
+def impossible(row: Row, site: Site) -> str:
     """Why the row cannot be played there; nothing if it can."""
-    if backend in row.absent:
-        return row.absent[backend]
-    missing = [name for name in row.needs if not NEMESES[name].possible(site)]
-    return f"no {' and no '.join(missing)} here" if missing else ""
+    missing = [NEMESES[name].meaning for name in row.needs if not NEMESES[name].possible(site)]
+    return f"cannot happen here: {'; '.join(missing)}" if missing else ""
 
 
 def play(row: Row, site: Site, folder: Path) -> Result:

@@ -16,7 +16,9 @@ from sofa_registry_adapters.errors import InvalidArgument
 from sofa_registry_adapters.model.events import BackendLost
 from sofa_registry_adapters.testing.contract.breaking import StoreFaults
 
-NOT_A_STORE = {"nacos": "Nacos keeps what its connection says of itself; the kit has no other hand that writes it"}
+NOT_A_STORE = {
+    "nacos": "an instance belongs to the connection that registered it: nobody else deletes or overwrites it"
+}
 FUZZED = 200
 LARGE = 1_000_000
 

@@ -21,7 +21,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the fault table, or a part of one.
 
     ``needs``: names of nemeses; where one is not possible the cell is not applicable. ``absent`` says for backends why they have no
-    such cell. ``gate``: the backends for which it is played whenever the tests are run.
+    such cell. ``place``: where it is played, if not on one server that lets everybody in; see `places`. ``gate``: the backends for
+    which it is played whenever the tests are run.
     """
 
     number: int
@@ -31,6 +32,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     play: Play
     needs: tuple[str, ...] = ()
     absent: Mapping[str, str] = {}
+    place: str = ""
     gate: tuple[str, ...] = ()
 
     @property
@@ -83,6 +85,7 @@ def row(
     part: str = "",
     needs: tuple[str, ...] = (),
     absent: Mapping[str, str] | None = None,
+    place: str = "",
     gate: tuple[str, ...] = (),
 ) -> Callable[[Play], Play]:
     """Enter the function as the test of a row."""
@@ -96,6 +99,7 @@ def row(
             play=play,
             needs=needs,
             absent=absent or {},
+            place=place,
             gate=gate,
         )
         assert made.id not in ROWS, made.id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import re
 import socket
 import struct
@@ -16,7 +18,9 @@ _SESSION_MS = 10_000
 _SECRET = 0xB3415C00
 """What the server makes the passwords of sessions from (ZooKeeperServer.superSecret)."""
 _KEPT = frozenset({"/zookeeper"})
-_CLOSE, _DELETE, _CHILDREN = -11, 2, 8
+_CLOSE, _DELETE, _SET_ACL, _CHILDREN, _AUTH = -11, 2, 7, 8, 100
+_AUTH_XID = -4
+_ALL_RIGHTS = 31
 _NO_NODE, _NOT_EMPTY = -101, -111
 _COUNTS = {
     "connections": "zk_num_alive_connections",
@@ -46,6 +50,16 @@ class ZooKeeperOperator(Operator):
         for session in self._sessions():
             with contextlib.suppress(ConnectionError):
                 _Client(self.host, self.port, session).drop()
+
+    def entrust(self, owner: str, *identities: str) -> None:
+        """All that is there, but the root itself, belongs to ``owner`` from now on, who may do everything, and others nothing.
+
+        An identity is ``user:password``; the ``identities`` are those that what is there may have belonged to.
+        """
+        with _Client(self.host, self.port) as client:
+            for identity in (owner, *identities):
+                client.identify(identity)
+            client.entrust("/", _digest(owner))
 
     def version(self) -> str:
         found = re.search(r"Zookeeper version: ([\d.]+)", self.word("srvr"))
@@ -105,6 +119,19 @@ class _Client:
                 self.clear(child)
                 self._ask(_DELETE, _text(child.encode()) + struct.pack(">i", -1))
 
+    def identify(self, identity: str) -> None:
+        """Add an identity to those of this connection."""
+        self._ask(_AUTH, struct.pack(">i", 0) + _text(b"digest") + _text(identity.encode()), xid=_AUTH_XID)
+
+    def entrust(self, path: str, digest: str) -> None:
+        """Give all that is below ``path`` to one identity."""
+        right = struct.pack(">ii", 1, _ALL_RIGHTS) + _text(b"digest") + _text(digest.encode()) + struct.pack(">i", -1)
+        for name in self._children(path):
+            child = f"{path.rstrip('/')}/{name}"
+            if child not in _KEPT:
+                self.entrust(child, digest)
+                self._ask(_SET_ACL, _text(child.encode()) + right)
+
     def _children(self, path: str) -> Iterator[str]:
         body = self._ask(_CHILDREN, _text(path.encode()) + b"\0")
         if not body:
@@ -115,12 +142,12 @@ class _Client:
             yield body[at + 4 : at + 4 + size].decode()
             at += 4 + size
 
-    def _ask(self, kind: int, body: bytes) -> bytes:
-        self._send(struct.pack(">ii", 1, kind) + body)
+    def _ask(self, kind: int, body: bytes, xid: int = 1) -> bytes:
+        self._send(struct.pack(">ii", xid, kind) + body)
         while True:
             answer = self._receive()
-            xid, _, error = struct.unpack_from(">iqi", answer)
-            if xid != 1:
+            answered, _, error = struct.unpack_from(">iqi", answer)
+            if answered != xid:
                 continue
             if error not in (0, _NO_NODE, _NOT_EMPTY):
                 raise OSError(f"ZooKeeper answered the request {kind} with the error {error}")
@@ -145,6 +172,12 @@ class _Client:
 
 def _text(raw: bytes) -> bytes:
     return struct.pack(">i", len(raw)) + raw
+
+
+def _digest(identity: str) -> str:
+    """How ZooKeeper writes ``user:password`` in an access list."""
+    user = identity.partition(":")[0]
+    return f"{user}:{base64.b64encode(hashlib.sha1(identity.encode()).digest()).decode()}"  # noqa: S324  ZooKeeper's choice
 
 
 def _password(session: int) -> bytes:
