@@ -14,7 +14,7 @@ from sofa_registry_adapters.backends.zookeeper.paths import Tree
 from sofa_registry_adapters.backends.zookeeper.reading import Reader
 from sofa_registry_adapters.backends.zookeeper.session import Session, server_name
 from sofa_registry_adapters.backends.zookeeper.tasks import ComparedDelete, ComparedPut, Context, Delete, Put, Task
-from sofa_registry_adapters.backends.zookeeper.watching import Feed, Watches
+from sofa_registry_adapters.backends.zookeeper.watching import Feed, Guarding, Watches
 from sofa_registry_adapters.backends.zookeeper.writing import Writer
 from sofa_registry_adapters.errors import Closed, RegistryError, Unavailable, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
@@ -189,12 +189,12 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
         await self._reached()
         answers: dict[RecordKey, str | RegistryError] = {}
-        tasks: list[Task] = []
+        tasks, guards = list[Task](), list[Guarding]()
         for place in range(0, len(records), PIECE):
             piece = await self._puts(records[place : place + PIECE], answers)
-            await self._guard(piece)
+            guards.append(self._guard(piece))
             tasks += piece
-        await self._writer.run(tasks)
+        await self._write(tasks, guards)
         answers.update((task.key, task.answer) for task in tasks if task.answer is not None)
         return answers
 
@@ -234,10 +234,18 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
         room = (each for each in self._sessions if self._ledger.used(each) + size <= self._capacity)
         return next(room, None)
 
-    async def _guard(self, tasks: Iterable[Task]) -> None:
-        owned = (task for task in tasks if isinstance(task, Put) and task.record.owned)
-        guards = ((task.key, task.path, self._tree.bucket(task.key.bucket)) for task in owned)
-        await self._watches.guard(guards, self._main.send)
+    def _guard(self, tasks: Iterable[Task]) -> Guarding:
+        owned = (one for one in tasks if isinstance(one, Put) and one.record.owned)
+        guards = ((one.key, one.path, self._tree.bucket(one.key.bucket)) for one in owned)
+        return self._watches.guard(guards, self._main.send)
+
+    async def _write(self, tasks: Sequence[Task], guards: Sequence[Guarding]) -> None:
+        # What one session asks is carried out in the order in which it was asked: no need to wait between the two.
+        for guarding in guards if len(self._sessions) > 1 else ():
+            await guarding()
+        await self._writer.run(tasks)
+        for guarding in guards:
+            await guarding()
 
     async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
         main = await self._reached()
@@ -255,8 +263,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
             raise refusal
         await self._reached()
         task = ComparedPut(record, path, await self._place(record, path), self._context, expected)
-        await self._guard([task])
-        await self._writer.run([task])
+        await self._write((task,), (self._guard((task,)),))
         if isinstance(task.answer, str):
             return task.answer
         raise task.answer or Unavailable(f"{self._server}: {path}: no answer")

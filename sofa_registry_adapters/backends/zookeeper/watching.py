@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from sofa_registry_adapters.backends.zookeeper import wire
 from sofa_registry_adapters.errors import RegistryError
@@ -13,6 +13,8 @@ GUARDED_ONE_BY_ONE = 8
 """With more own records in a bucket, one watch on the bucket replaces those on each of them."""
 
 Send = Callable[[wire.Request], "asyncio.Future[wire.Answer]"]
+Guarding = Callable[[], Awaitable[None]]
+"""Waits until the server has answered that it guards. Raises `RegistryError`."""
 
 
 class Feed:
@@ -91,8 +93,11 @@ class Watches:
             watched.feeds.remove(feed)
             self._unuse(feed.path, send)
 
-    async def guard(self, records: Iterable[tuple[RecordKey, str, str]], send: Send) -> None:
-        """Be told when one of these records is deleted: key, path of the node, path of the bucket."""
+    def guard(self, records: Iterable[tuple[RecordKey, str, str]], send: Send) -> Guarding:
+        """Be told when one of these records is deleted: key, path of the node, path of the bucket.
+
+        It is asked of the server at once; what is returned waits for the answer.
+        """
         fresh = [record for record in records if record[0] not in self._guards]
         for key, _, _ in fresh:
             self._guarded[key.bucket] = self._guarded.get(key.bucket, 0) + 1
@@ -102,7 +107,7 @@ class Watches:
             self._guards[key] = bucket if many else path
             self._use(self._guards[key])
             paths[self._guards[key]] = None
-        await self._arm_all(paths, send)
+        return self._arm_all(paths, send)
 
     def unguard(self, key: RecordKey, send: Send) -> None:
         """The record is none of ours any more."""
@@ -116,7 +121,7 @@ class Watches:
 
     async def rearm(self, send: Send) -> None:
         """Set the guards again after the connection was cut."""
-        await self._arm_all(dict.fromkeys(self._guards.values()), send)
+        await self._arm_all(dict.fromkeys(self._guards.values()), send)()
 
     @property
     def guarding(self) -> bool:
@@ -172,12 +177,16 @@ class Watches:
             watched.armed = True
             watched.quiet = max(watched.quiet, answer.zxid - 1)
 
-    async def _arm_all(self, paths: Iterable[str], send: Send) -> None:
+    def _arm_all(self, paths: Iterable[str], send: Send) -> Guarding:
         todo = [path for path in paths if (watched := self._watched.get(path)) is not None and not watched.armed]
         answers = [send(wire.AddWatch(path)) for path in todo]
-        for path, waiting in zip(todo, answers, strict=True):
-            answer = await waiting
-            watched = self._watched.get(path)
-            if watched is not None and not watched.armed:
-                watched.armed = True
-                watched.quiet = max(watched.quiet, answer.zxid - 1)
+
+        async def answered() -> None:
+            for path, waiting in zip(todo, answers, strict=True):
+                answer = await waiting
+                watched = self._watched.get(path)
+                if watched is not None and not watched.armed:
+                    watched.armed = True
+                    watched.quiet = max(watched.quiet, answer.zxid - 1)
+
+        return answered
