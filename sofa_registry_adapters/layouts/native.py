@@ -13,6 +13,7 @@ in the name. docs/reference/native-layout.md has the whole format.
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 import msgspec
@@ -28,6 +29,7 @@ from sofa_registry_adapters.model.instance import (
     check_port,
     check_started,
     check_weight,
+    read_metadata,
 )
 from sofa_registry_adapters.model.names import ServiceKey, check_text, encode_segment
 from sofa_registry_adapters.spi.layout import Seen, ServiceLayout
@@ -37,6 +39,8 @@ VERSION = 1
 ROOT = ("services",)
 MAX_BYTES = 256 * 1024
 """A record with more bytes is not decoded: it was not written by this library."""
+SMALL_BYTES = 1024
+"""The metadata of a record with more is kept for its instance alone."""
 
 
 class _Fields(msgspec.Struct, omit_defaults=True):
@@ -117,7 +121,7 @@ def decode_instance(value: bytes) -> Instance:
         fields = _decode(value)
         if fields.v < VERSION:
             raise CorruptRecord(f"the record has the version {fields.v}")
-        return _instance(fields, _extra(value, fields))
+        return _instance(fields, _extra(value, fields), small=len(value) <= SMALL_BYTES)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptRecord(f"the record cannot be decoded: {error}") from None
 
@@ -130,18 +134,19 @@ def _extra(value: bytes, fields: _Fields) -> Extra:
     return extra or NOTHING
 
 
-def _instance(fields: _Fields, extra: Extra) -> Instance:
+def _instance(fields: _Fields, extra: Extra, *, small: bool) -> Instance:
     return Instance(
         instance_id=check_text(fields.id, "the instance id"),
         host=check_host(fields.host),
         port=check_port(fields.port),
-        protocol=check_text(fields.protocol, "the protocol", empty=True),
+        # Kept once, however many instances say the same.
+        protocol=sys.intern(check_text(fields.protocol, "the protocol", empty=True)),
         weight=check_weight(fields.weight),
         enabled=fields.enabled,
-        zone=check_text(fields.zone, "the zone", empty=True),
-        metadata=check_metadata(fields.metadata, reading=True),
+        zone=sys.intern(check_text(fields.zone, "the zone", empty=True)),
+        metadata=read_metadata(fields.metadata) if small else check_metadata(fields.metadata, reading=True),
         started=check_started(fields.started),
         state=fields.state,
-        owner=check_text(fields.owner, "the owner", empty=True),
+        owner=sys.intern(check_text(fields.owner, "the owner", empty=True)),
         extra=extra,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NoReturn
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 import msgspec
 
@@ -108,7 +109,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
             weight=weight,
             enabled=enabled,
             zone=zone,
-            metadata=check_metadata(metadata),
+            metadata=cast("Metadata", metadata or EMPTY),
         ).checked()
 
     def checked(self) -> Instance:
@@ -238,3 +239,13 @@ def check_metadata(metadata: object, *, reading: bool = False) -> Metadata:
         raise InvalidArgument(f"metadata has {size} bytes, at most {MAX_METADATA_BYTES} are allowed")
     # Exact text: a subclass may be more than a record can say.
     return Metadata({sys.intern(str.__str__(key)): str.__str__(value) for key, value in metadata.items()})
+
+
+def read_metadata(metadata: Mapping[str, str]) -> Metadata:
+    """`check_metadata` for a small record that was read: instances that say the same share it."""
+    return _shared(tuple(metadata.items())) if metadata else EMPTY
+
+
+@lru_cache(maxsize=512)
+def _shared(items: tuple[tuple[str, str], ...]) -> Metadata:
+    return check_metadata(dict(items), reading=True)

@@ -13,6 +13,7 @@ MAX_LENGTH = 255
 
 _ESCAPES = re.compile(r"%(25|3[Aa])")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_SIMPLE = re.compile(r"[A-Za-z0-9._:-]+")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -22,6 +23,8 @@ def check_text(value: object, what: str, *, empty: bool = False) -> str:
     Any Unicode text of 1 to 255 characters is a name, except control characters, line breaks and
     unpaired surrogates. Case matters, and so does the Unicode normal form.
     """
+    if type(value) is str and 0 < len(value) <= MAX_LENGTH and value.isascii() and value.isprintable():
+        return value
     if not isinstance(value, str):
         raise InvalidName(f"{what} must be text, not {type(value).__name__}: {value!r}")
     if not value:
@@ -42,6 +45,8 @@ def encode_segment(text: str, safe: str = "") -> str:
 
     Different texts give different segments, and no segment is ``.``, ``..`` or has a ``/``.
     """
+    if _SIMPLE.fullmatch(text) and not text.startswith(".") and (safe == ":" or ":" not in text):
+        return text
     plain = _PLAIN | frozenset(safe.encode())
     raw = text.encode()
     if not raw.strip(b"."):

@@ -287,3 +287,25 @@ def test_any_heap_of_fragments_is_an_instance_or_a_corrupt_record(raw: bytes) ->
 @settings(max_examples=1000, deadline=None)
 def test_a_mangled_record_is_an_instance_or_a_corrupt_record(raw: bytes, damage: dict[int, int]) -> None:
     only_corrupt(bytes(damage.get(position, byte) for position, byte in enumerate(raw)))
+
+
+def test_what_many_instances_say_alike_is_kept_once() -> None:
+    text = {"zone": "zone-1", "protocol": "bolt", "owner": "8f3a2b19"}
+    made = [
+        decode_instance(
+            encode_instance(
+                Instance(host="h", port=number, instance_id=f"h:{number}", metadata=Metadata({"a": "b" * 9}), **text)
+            )
+        )
+        for number in (1, 2)
+    ]
+    for name in ("metadata", "zone", "protocol", "owner"):
+        assert getattr(made[0], name) is getattr(made[1], name)
+    assert made[0].metadata == {"a": "b" * 9}
+
+
+def test_large_metadata_is_kept_by_nobody_but_its_instance() -> None:
+    value = encode_instance(Instance(host="h", port=1, instance_id="h:1", metadata=Metadata({"a": "b" * 2_000})))
+    one, other = decode_instance(value), decode_instance(value)
+    assert one.metadata == other.metadata
+    assert one.metadata is not other.metadata
