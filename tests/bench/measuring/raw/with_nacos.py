@@ -20,10 +20,16 @@ from sofa_registry_adapters.spi.clock import SystemClock
 GROUP = "DEFAULT_GROUP"
 
 
-class Told(wire.Answer, rename="camel"):
-    """The answer that has a list."""
+class Listed(msgspec.Struct):
+    """A list whose hosts are not decoded."""
 
-    service_info: msgspec.Raw = msgspec.Raw()
+    hosts: list[msgspec.Raw] = []
+
+
+class Told(wire.Answer, rename="camel"):
+    """The answer that may have a list."""
+
+    service_info: Listed | None = None
 
 
 def host(number: int) -> dict[str, object]:
@@ -70,7 +76,7 @@ class Raw(RawClient):
 
     def snapshot(self, service: str) -> Sequence[bytes]:
         answer = self._ask("ServiceQueryRequest", about(service, cluster="", healthyOnly=False, udpPort=0))
-        return list(msgspec.json.decode(answer.service_info, type=dict[str, msgspec.Raw])["hosts"])
+        return [bytes(one) for one in answer.service_info.hosts]
 
     def write_all(self, records: Sequence[int]) -> None:
         hosts = [host(number) for number in records]
