@@ -43,6 +43,8 @@ URL_EXAMPLES = (
     "local:///var/lib/sofa/registry.db",
     "redis://user:p%40ss@registry.example/1?lease=5s&namespace=shop",
     "rediss://[2001:db8::7]:6380?ca=/etc/ssl/registry.pem",
+    "redis+sentinel://user:p%40ss@sentinel1.example,sentinel2.example,sentinel3.example/main",
+    "redis+cluster://redis1.example:7000,redis2.example:7000/shop",
     "etcd://user:p%40ss@etcd1.example,etcd2.example,etcd3.example/sofa",
     "zookeeper://zk1.example,zk2.example,zk3.example:2182/sofa",
 )

@@ -233,6 +233,10 @@ class StoreRegistry(RegistryBackend):
         async with self._bounded("renewing"):
             # Noted at once: a store need not tell a key twice.
             self._missing.update(await self._store.renew())
+        for key in [key for key in self._missing if self._ledger.get(key) is None]:
+            # Withdrawn, and there again: the product went back to older data.
+            self._missing.discard(key)
+            self._echoes.setdefault(key, 1)
         await self._delete_echoes()
         missing, self._missing = self._missing, set()
         lost: dict[ServiceKey, frozenset[str]] = {}

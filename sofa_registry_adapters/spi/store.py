@@ -117,7 +117,8 @@ class RecordStore(ABC):
        only when nothing can be said (then the outcome is unknown).
     3. `delete` removes records that are ``mine`` or ``none``; one that is absent, or ``other``, counts as done.
     4. `renew` keeps the owner alive and returns keys that were put since `open` and are known to be missing or no
-       longer ``mine``, each at least once until it is put or deleted again. O(1) when nothing happened. It
+       longer ``mine``, or not as they were put, each at least once until it is put or deleted again; so may be keys that were deleted
+       and are there again. O(1) when nothing happened. It
        raises when the owner cannot be kept alive or a watch connection is cut; a lease or session that was lost
        and begun anew may be told by raising once, by the keys, or by both.
     5. `read` of a bucket that does not exist is an empty snapshot, whose epoch may be empty as well; a failure is

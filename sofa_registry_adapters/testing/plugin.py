@@ -7,6 +7,7 @@
 - `real_redis`, `real_zookeeper`, `real_etcd`, `real_etcd36`, `real_nacos`, `real_nacos2`: URLs of real ones.
 - `own_redis`, `own_zookeeper`, `own_etcd`, `own_etcd36`, `own_nacos`, `own_nacos2`: a factory of servers for one module, to
   be killed, frozen and wiped.
+- `own_redis_sentinel`, `own_redis_cluster`: a master with replicas and Sentinels, and a cluster, for one module.
 
 Where there is no server the test is skipped with the reason; with `--require-services` it fails instead. The
 end of the run says where each server came from, or how to get it.
@@ -17,21 +18,26 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
 from sofa_registry_adapters.testing.applicability import reason_of
+from sofa_registry_adapters.testing.attendance import ATTENDANCE, Attendance
 from sofa_registry_adapters.testing.services import (
     PRODUCTS,
     Product,
     Service,
-    ServiceError,
-    ServiceUnavailable,
     etcd,
-    find_service,
     nacos,
+)
+from sofa_registry_adapters.testing.services.redis_sets import (
+    ClusterSet,
+    RedisSet,
+    SentinelSet,
+    cluster_set,
+    sentinel_set,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from sofa_registry_adapters.testing.clock import ManualClock
     from sofa_registry_adapters.testing.doubles import RegistryStage
 
+S = TypeVar("S", bound=RedisSet)
 ABSENT = "not applicable"
 TOLD = "sofa_services"
 
@@ -69,55 +76,6 @@ class OwnNacos(Protocol):
         """As `OwnService`; see `nacos.product` for the options. Each server takes half a gigabyte until the module ends."""
 
 
-class Attendance:
-    """Which servers this run asked for, where they came from, and which of them have to be there."""
-
-    def __init__(self, required: frozenset[str]) -> None:
-        self.required = required
-        self.found: dict[str, str] = {}
-        self.missing: dict[str, ServiceUnavailable] = {}
-        self.lacking: dict[str, str] = {}
-
-    def find(self, product: Product, *, own: bool = False, persistent: bool = False) -> Service:
-        """The server, or the end of the test: skipped, or failed where it is required."""
-        name = product.name
-        if name in self.missing:
-            self._absent(self.missing[name])
-        try:
-            service = find_service(product, own=own, persistent=persistent)
-        except ServiceUnavailable as error:
-            if not own:
-                self.missing[name] = error
-            self.found.setdefault(name, f"none: {error.reason}. To get one: {error.remedy}")
-            self._absent(error)
-        except ServiceError as error:
-            self.found[name] = f"failed: {error}"
-            pytest.fail(str(error), pytrace=False)
-        else:
-            return self._present(service)
-
-    def _present(self, service: Service) -> Service:
-        self.found[service.name] = f"{service.origin}, {service.host}:{service.port}"
-        return service
-
-    def _absent(self, error: ServiceUnavailable) -> NoReturn:
-        if error.name in self.required:
-            pytest.fail(f"{error} (required by --require-services)", pytrace=False)
-        pytest.skip(str(error))
-
-    def told(self) -> dict[str, dict[str, str]]:
-        """What a worker of a run on several processes tells the one that started it."""
-        return {"found": self.found, "missing": {name: str(error) for name, error in self.missing.items()}}
-
-    def learn(self, told: dict[str, dict[str, str]]) -> None:
-        """Take in what a worker has told."""
-        self.found.update(told["found"])
-        self.lacking.update(told["missing"])
-
-
-_ATTENDANCE = pytest.StashKey[Attendance]()
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the test kit."""
     parser.getgroup("servers").addoption(
@@ -139,14 +97,14 @@ def pytest_configure(config: pytest.Config) -> None:
         hint = f"did you mean {near[0]}?" if near else "write --require-services=all before a path."
         message = f"--require-services: no server is called {name!r}, there are {', '.join(PRODUCTS)}; {hint}"
         raise pytest.UsageError(message)
-    config.stash[_ATTENDANCE] = Attendance(names)
+    config.stash[ATTENDANCE] = Attendance(names)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In a worker of pytest-xdist: tell the process that will write the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[TOLD] = session.config.stash[_ATTENDANCE].told()
+        output[TOLD] = session.config.stash[ATTENDANCE].told()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -154,7 +112,7 @@ def pytest_testnodedown(node: Any) -> None:
     """A worker of pytest-xdist is done: take in which servers it had."""
     told = getattr(node, "workeroutput", {}).get(TOLD)
     if told is not None:
-        node.config.stash[_ATTENDANCE].learn(told)
+        node.config.stash[ATTENDANCE].learn(told)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -177,7 +135,7 @@ def tell_absent(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what is not applicable and why, and for each server where it came from, or how to get it."""
     tell_absent(terminalreporter)
-    attendance = config.stash[_ATTENDANCE]
+    attendance = config.stash[ATTENDANCE]
     if not attendance.found:
         return
     terminalreporter.section("services")
@@ -189,7 +147,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _shared(request: pytest.FixtureRequest, name: str) -> Iterator[Service]:
-    with request.config.stash[_ATTENDANCE].find(PRODUCTS[name]) as service:
+    with request.config.stash[ATTENDANCE].find(PRODUCTS[name]) as service:
         yield service
 
 
@@ -197,7 +155,7 @@ class _Own:
     """The servers that one module has started, one for each set of options."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
-        self._attendance = request.config.stash[_ATTENDANCE]
+        self._attendance = request.config.stash[ATTENDANCE]
         self._started: dict[tuple[object, ...], Service] = {}
 
     def get(self, product: Product, *options: object, persistent: bool = False) -> Service:
@@ -237,6 +195,21 @@ def _own_nacos(request: pytest.FixtureRequest, line: int) -> Iterator[OwnNacos]:
             return servers.get(product, password, push_delay, tuple(sorted((settings or {}).items())))
 
         yield get
+
+
+def _own_set(request: pytest.FixtureRequest, build: Callable[[], S]) -> Iterator[Callable[[], S]]:
+    started: list[S] = []
+
+    def get() -> S:
+        if started:
+            started[0].start()
+        else:
+            started.append(request.config.stash[ATTENDANCE].build("redis", build))
+        return started[0]
+
+    yield get
+    for one in started:
+        one.close()
 
 
 @pytest.fixture
@@ -368,3 +341,15 @@ def own_nacos(request: pytest.FixtureRequest) -> Iterator[OwnNacos]:
 def own_nacos2(request: pytest.FixtureRequest) -> Iterator[OwnNacos]:
     """Nacos servers of line 2 of this module's own."""
     yield from _own_nacos(request, 2)
+
+
+@pytest.fixture(scope="module")
+def own_redis_sentinel(request: pytest.FixtureRequest) -> Iterator[Callable[[], SentinelSet]]:
+    """A master with replicas and Sentinels, of this module's own; whole whenever it is asked for."""
+    yield from _own_set(request, sentinel_set)
+
+
+@pytest.fixture(scope="module")
+def own_redis_cluster(request: pytest.FixtureRequest) -> Iterator[Callable[[], ClusterSet]]:
+    """A Redis cluster of this module's own; whole whenever it is asked for."""
+    yield from _own_set(request, cluster_set)

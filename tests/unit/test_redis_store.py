@@ -867,3 +867,25 @@ async def test_no_server(make: Make, namespace: str) -> None:
         with pytest.raises(Unavailable, match=f"{proxy.port}"):
             await store.open()
         await store.close()
+
+
+@bounded
+async def test_older_data_behind_a_cut_is_noticed(make: Make, raw: Raw) -> None:
+    """A server that comes back with yesterday's data: what was changed since is missing, what was deleted is there again."""
+    store = make()
+    async with opened(store):
+        await store.put([record("changed"), record("deleted"), record("kept")])
+        keys = [key for key in raw.client.keys(raw.records.rpartition(":")[0] + ":*") if isinstance(key, bytes)]
+        older = {key: raw.client.dump(key) for key in keys}
+        await store.put([record("changed", b"2")])
+        await store.delete([key("deleted")])
+        assert not await store.renew()
+        for name, dumped in older.items():
+            assert isinstance(dumped, bytes)
+            raw.client.restore(name, 0, dumped, replace=True)
+        raw.client.client_kill_filter(_type="normal", skipme=True)
+        await missing(store, {key("changed"), key("deleted")}, 3.0)
+        await store.put([record("changed", b"2")])
+        await store.delete([key("deleted")])
+        assert not await store.renew()
+        assert await values(store) == {key("changed"): b"2", key("kept"): b"1"}

@@ -5,6 +5,8 @@
     redis://[user:password@]host[:port][/database][?option=value&…]
     rediss://…      the same over TLS, the server's certificate and name always verified
 
+A master with replicas that Sentinels watch is `redis+sentinel://` (`sentinel.py`).
+
 All that belongs to one bucket has one hash tag, ``<prefix>:{<namespace>/<path>}:<part>``. Every write is one
 script: it applies the change, gives it the bucket's next number, logs it, and publishes it with that number.
 A watch that misses a number, or hears of another epoch, catches up from the log or reads anew.
@@ -17,36 +19,59 @@ from collections.abc import Callable
 from sofa_registry_adapters.errors import InvalidURL
 from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
 
-__all__ = ["BACKEND", "CAPABILITIES", "database"]
+__all__ = [
+    "BACKEND",
+    "CAPABILITIES",
+    "OPTIONS",
+    "TLS_OPTIONS",
+    "check_prefix",
+    "check_shared",
+    "database",
+    "database_number",
+]
 
 CAPABILITIES = Capabilities(detects_loss_within=2.0, notices_death_within=2.5, max_value_bytes=1_000_000)
 
 
 def database(target: Target) -> int:
     """The number of the database that the URL's path names. Raises `InvalidURL`."""
-    text = target.path.removeprefix("/")
+    return database_number(target, target.path.removeprefix("/"), "redis://host:port/0")
+
+
+def database_number(target: Target, text: str, example: str) -> int:
+    """A database by its number, the first one without. Raises `InvalidURL`."""
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
-        raise InvalidURL(f"the path of {target} is no database number: write redis://host:port/0")
+        raise InvalidURL(f"the path of {target} is no database number: write {example}")
     return int(text)
 
 
 def _check(target: Target) -> None:
     database(target)
     if len(target.addresses) > 1:
-        raise InvalidURL(f"{target} names several servers: this backend speaks to one Redis server")
+        raise InvalidURL(
+            f"{target} names several servers: this backend speaks to one Redis server. "
+            "Sentinels are redis+sentinel://host,host,host/NAME-OF-THE-MASTER"
+        )
+    check_shared(target)
+
+
+def check_shared(target: Target) -> None:
+    """Check what the URLs of all kinds of Redis have in common. Raises `InvalidURL`."""
     if target.text("password_file") and target.password:
         raise InvalidURL(f"{target} has a password and the option password_file: keep one")
-    _check_prefix(target.text("prefix"))
+    check_prefix(target.text("prefix"))
     given = [name for name in ("ca", "cert", "key") if target.text(name)]
-    if given and target.scheme != "rediss":
-        raise InvalidURL(f"the option {given[0]} is for TLS: write rediss:// instead of {target.scheme}://")
+    if given and not target.scheme.startswith("rediss"):
+        encrypted = target.scheme.replace("redis", "rediss")
+        raise InvalidURL(f"the option {given[0]} is for TLS: write {encrypted}:// instead of {target.scheme}://")
     if target.text("key") and not target.text("cert"):
         raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
-def _check_prefix(prefix: str) -> None:
+def check_prefix(prefix: str) -> None:
+    """Check what the names of all keys begin with. Raises `InvalidURL`."""
     if not prefix or not prefix.isprintable() or set(prefix) & set("{} "):
         raise InvalidURL(f"the option prefix is text without spaces and braces, not {prefix!r}")
 
@@ -57,6 +82,51 @@ def _load() -> Callable[..., object]:
     return RedisStore
 
 
+OPTIONS = (
+    Option(
+        name="prefix",
+        kind="text",
+        default="sofa",
+        meaning="what the names of all keys and channels begin with",
+    ),
+    Option(
+        name="lease",
+        kind="seconds",
+        default=10.0,
+        least=1,
+        most=3600,
+        meaning="how long records outlive the last sign of life of their owner",
+    ),
+    Option(
+        name="log_length",
+        kind="whole",
+        default=20_000,
+        least=100,
+        most=10_000_000,
+        meaning="changes of a service that the server keeps, for watches that missed some",
+    ),
+    Option(
+        name="password_file",
+        kind="path",
+        default="",
+        meaning="file with the password, read at each connect, instead of one in the URL",
+    ),
+)
+TLS_OPTIONS = (
+    Option(
+        name="ca",
+        kind="path",
+        default="",
+        meaning="file with the certificates that sign the server's; empty: the system's",
+    ),
+    Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
+    Option(
+        name="key",
+        kind="path",
+        default="",
+        meaning="file with the private key of cert; empty: it is in cert",
+    ),
+)
 BACKEND = BackendType(
     schemes=("redis", "rediss"),
     summary="Redis 5 or newer, Valkey and servers that speak their protocol; one server",
@@ -74,49 +144,7 @@ BACKEND = BackendType(
     ),
     capabilities=CAPABILITIES,
     load=_load,
-    options=(
-        Option(
-            name="prefix",
-            kind="text",
-            default="sofa",
-            meaning="what the names of all keys and channels begin with",
-        ),
-        Option(
-            name="lease",
-            kind="seconds",
-            default=10.0,
-            least=1,
-            most=3600,
-            meaning="how long records outlive the last sign of life of their owner",
-        ),
-        Option(
-            name="log_length",
-            kind="whole",
-            default=20_000,
-            least=100,
-            most=10_000_000,
-            meaning="changes of a service that the server keeps, for watches that missed some",
-        ),
-        Option(
-            name="password_file",
-            kind="path",
-            default="",
-            meaning="file with the password, read at each connect, instead of one in the URL",
-        ),
-        Option(
-            name="ca",
-            kind="path",
-            default="",
-            meaning="file with the certificates that sign the server's; empty: the system's",
-        ),
-        Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
-        Option(
-            name="key",
-            kind="path",
-            default="",
-            meaning="file with the private key of cert; empty: it is in cert",
-        ),
-    ),
+    options=(*OPTIONS, *TLS_OPTIONS),
     extra="redis",
     libraries=("redis",),
     default_port=6379,

@@ -1,55 +1,49 @@
-"""Connections to the server: a few for commands, and one for messages. Nothing here retries."""
+"""Connections to servers. Nothing here retries."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
 
-from sofa_registry_adapters.backends.redis import database
-from sofa_registry_adapters.backends.redis.failures import translate, translating
-from sofa_registry_adapters.backends.redis.scripting import Command, Script
-from sofa_registry_adapters.errors import Closed, InvalidURL, RegistryError, Unavailable
+from sofa_registry_adapters.errors import InvalidURL
 from sofa_registry_adapters.spi.logging_in import present_login
-from sofa_registry_adapters.spi.options import Target
+from sofa_registry_adapters.spi.options import Address, Login, Target
 
-COMMAND_CONNECTIONS = 4
-IDLE_SECONDS = 15.0
-"""A connection that was not used for so long is not used again: the server may have ended it."""
 CONNECT_SECONDS = 2.0
 GOODBYE_SECONDS = 0.2
-PIPELINED = 500
-"""Commands in one round trip at most."""
-PIPELINED_BYTES = 4_000_000
+FILES = ("password_file", "sentinel_password_file", "ca", "cert", "key")
+"""Options that name a file."""
 
 
-class Connector:
-    """Knows how to connect to the server of a target."""
+class Link(NamedTuple):
+    """A connection that is ready to be used, and the history that its server is part of."""
+
+    connection: Connection
+    home: str
+
+
+class Wiring:
+    """How connections are made, whatever server they lead to."""
 
     def __init__(self, target: Target) -> None:
-        address = target.addresses[0]
-        self.where: str = f"{address.host}:{address.port}"
         self.call_timeout: float = target.number("call_timeout")
-        self._target = target
-        self._files = {name: file for name in ("password_file", "ca", "cert", "key") if (file := target.text(name))}
-        self._kind: type[Connection] = SSLConnection if target.scheme == "rediss" else Connection
+        self._files = {option: file for option in FILES if (file := target.text(option))}
+        encrypted = target.scheme.startswith("rediss")
+        self._kind: type[Connection] = SSLConnection if encrypted else Connection
         self._settings: Mapping[str, Any] = {
-            "host": address.host,
-            "port": address.port,
-            "db": database(target),
             "protocol": 2,
             "socket_connect_timeout": min(CONNECT_SECONDS, self.call_timeout),
             # Whole round trips are bounded here, and waiting for messages is not.
             "socket_timeout": None,
             "health_check_interval": 0,
-            **(_tls(target) if target.scheme == "rediss" else {}),
+            **(_tls(target) if encrypted else {}),
         }
 
     def check_files(self) -> None:
@@ -58,11 +52,11 @@ class Connector:
             if not Path(file).is_file():
                 raise InvalidURL(f"the option {name} names {file!r}, which is not a file")
 
-    async def connect(self) -> Connection:
-        """A new connection, ready to be used."""
-        login = await present_login(self._target)
+    async def connect(self, address: Address, login: Login, database: int = 0) -> Connection:
+        """A new connection, logged in. Raises what the client library raises, and `TimeoutError`."""
         who: dict[str, Any] = {"username": login.username or None, "password": login.password or None}
-        connection = self._kind(retry=Retry(NoBackoff(), 0), **who, **self._settings)
+        where: dict[str, Any] = {"host": address.host, "port": address.port, "db": database}
+        connection = self._kind(retry=Retry(NoBackoff(), 0), **where, **who, **self._settings)
         try:
             async with asyncio.timeout(self.call_timeout):
                 await connection.connect()  # type: ignore[no-untyped-call]
@@ -70,6 +64,37 @@ class Connector:
             await part(connection)
             raise
         return connection
+
+
+class Connector:
+    """Knows how to connect to the one server of a target."""
+
+    home: str = ""
+    """The history that the server is part of that was found last; where there is one server only it needs no name.
+
+    What servers have in common that were, one after the other, the only one to be written to. Another history may lack the
+    last writes of the one before.
+    """
+
+    def __init__(self, target: Target, database: int = 0) -> None:
+        self.wiring = Wiring(target)
+        self.call_timeout: float = self.wiring.call_timeout
+        self.where: str = named(target.addresses[0])
+        self._target = target
+        self._database = database
+
+    async def connect(self) -> Link:
+        """A new connection. Raises a `RegistryError`, what the client library raises, and `TimeoutError`."""
+        return Link(await self.open(self._target.addresses[0]), self.home)
+
+    async def open(self, address: Address) -> Connection:
+        """A new connection to a server that has the records."""
+        return await self.wiring.connect(address, await present_login(self._target), self._database)
+
+
+def named(address: Address) -> str:
+    """A server in a message."""
+    return f"{address.host}:{address.port}"
 
 
 def _tls(target: Target) -> dict[str, Any]:
@@ -90,107 +115,3 @@ async def part(connection: Connection) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(GOODBYE_SECONDS):
             await connection.disconnect(nowait=True)
-
-
-class Commands:
-    """Runs commands on the server, many in one round trip, on a few connections that are made when needed."""
-
-    def __init__(self, connector: Connector, scripts: Mapping[str, Script]) -> None:
-        self.where: str = connector.where
-        self._connector = connector
-        self._bodies = {script.digest: script.body for script in scripts.values()}
-        self._places = asyncio.Semaphore(COMMAND_CONNECTIONS)
-        self._idle: list[tuple[Connection, float]] = []
-        self._closed = False
-
-    async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers, in order; a `RegistryError` in the place of one that was refused.
-
-        Raises `Unavailable`, and then nothing is known about any of them.
-        """
-        answers: list[Any] = []
-        for some in _portions(commands):
-            with translating(self.where):
-                answers += await self._round_trip(some)
-        for answer in answers:
-            if isinstance(answer, Unavailable):
-                raise answer
-        return answers
-
-    async def one(self, command: Command) -> Any:
-        """The answer to one command. Raises a `RegistryError` if it was refused."""
-        (answer,) = await self.run((command,))
-        if isinstance(answer, RegistryError):
-            raise answer
-        return answer
-
-    async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
-        answers = await self._send(commands)
-        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            again = await self._send([self._spelled_out(commands[at]) for at in unknown])
-            for at, answer in zip(unknown, again, strict=True):
-                answers[at] = answer
-        return [translate(answer, self.where) if isinstance(answer, ResponseError) else answer for answer in answers]
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        async with asyncio.timeout(self._connector.call_timeout), self._places:
-            if self._closed:
-                raise Closed("the store was closed")
-            connection = await self._take()
-            try:
-                await connection.send_packed_command(connection.pack_commands(commands))
-                answers = [await _answer(connection) for _ in commands]
-            except BaseException:
-                await part(connection)
-                # What happened to one connection has most probably happened to all.
-                await self._part_idle(len(self._idle))
-                raise
-            await self._keep(connection)
-            return answers
-
-    async def _take(self) -> Connection:
-        now = asyncio.get_running_loop().time()
-        # The one used last is last, so the first ones are the oldest.
-        await self._part_idle(sum(now - used > IDLE_SECONDS for _, used in self._idle))
-        return self._idle.pop()[0] if self._idle else await self._connector.connect()
-
-    async def _keep(self, connection: Connection) -> None:
-        self._idle.append((connection, asyncio.get_running_loop().time()))
-        if self._closed:
-            await self._part_idle(len(self._idle))
-
-    async def _part_idle(self, count: int) -> None:
-        parting, self._idle = self._idle[:count], self._idle[count:]
-        for connection, _ in parting:
-            await part(connection)
-
-    def _spelled_out(self, command: Command) -> Command:
-        digest = command[1]
-        assert isinstance(digest, bytes)  # noqa: S101  only scripts are unknown
-        return ("EVAL", self._bodies[digest], *command[2:])
-
-    async def close(self) -> None:
-        """Disconnect; never raises, and never takes long."""
-        self._closed = True
-        await self._part_idle(len(self._idle))
-
-
-async def _answer(connection: Connection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
-
-
-def _portions(commands: Sequence[Command]) -> list[Sequence[Command]]:
-    portions: list[list[Command]] = [[]]
-    size = 0
-    for command in commands:
-        bytes_ = sum(len(argument) for argument in command if not isinstance(argument, int))
-        if portions[-1] and (len(portions[-1]) >= PIPELINED or size + bytes_ > PIPELINED_BYTES):
-            portions.append([])
-            size = 0
-        portions[-1].append(command)
-        size += bytes_
-    return [portion for portion in portions if portion]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sofa_registry_adapters.backends.redis.keys import Path, encode
+from sofa_registry_adapters.backends.redis.scripting import Command
 from sofa_registry_adapters.backends.redis.session import Session
 from sofa_registry_adapters.backends.redis.wire import owner_of
 from sofa_registry_adapters.errors import Refused
@@ -32,9 +33,11 @@ async def diagnose(session: Session) -> Diagnosis:
     )
 
 
-async def _time(session: Session) -> int | None:
+async def _time(session: Session, key: bytes = b"") -> int | None:
+    """The clock of the server, or of the one of several that has the key, in milliseconds."""
+    ask: Command = ("EVAL", "return redis.call('TIME')", 1, key) if key else ("TIME",)
     try:
-        seconds, microseconds = await session.commands.one(("TIME",))
+        seconds, microseconds = await session.commands.one(ask)
     except Refused:
         return None
     return int(seconds) * 1000 + int(microseconds) // 1000
@@ -68,7 +71,7 @@ async def _dead_in(session: Session, path: Path, keys: Sequence[RecordKey]) -> S
     one = session.commands.one
     raws = await one(("HMGET", records, *(encode(key.name) for key in keys)))
     owners = {key: owner_of(raw) for key, raw in zip(keys, raws, strict=True) if raw is not None}
-    now = await _time(session)
+    now = await _time(session, records)
     if now is None:
         return ()
     running = {

@@ -10,6 +10,11 @@ from redis import exceptions
 
 from sofa_registry_adapters.errors import Denied, Refused, RegistryError, Unavailable
 
+
+class Moved(Unavailable):
+    """Another server has the slot by now; the command was not carried out."""
+
+
 _BY_CLASS: tuple[tuple[type[Exception], type[RegistryError]], ...] = (
     (exceptions.AuthenticationError, Denied),
     (exceptions.AuthorizationError, Denied),
@@ -18,6 +23,9 @@ _BY_CLASS: tuple[tuple[type[Exception], type[RegistryError]], ...] = (
     (exceptions.TimeoutError, Unavailable),
     (exceptions.ReadOnlyError, Unavailable),
     (exceptions.ClusterDownError, Unavailable),
+    (exceptions.MovedError, Moved),
+    (exceptions.AskError, Unavailable),
+    (exceptions.TryAgainError, Unavailable),
     (OSError, Unavailable),
     (EOFError, Unavailable),
 )

@@ -1,4 +1,4 @@
-"""What this owner has put, by bucket: names only, to notice cheaply that one is gone."""
+"""What this owner has put, by bucket: names and revisions, to notice cheaply that one is gone, or older than it was."""
 
 from __future__ import annotations
 
@@ -10,47 +10,59 @@ from sofa_registry_adapters.spi.store import RecordKey
 
 
 class Holding:
-    """The records of one bucket."""
+    """The records of one bucket, with their revisions.
+
+    ``lost`` are names that are not there as they were written, ``strays`` those that are there though they were deleted: a server
+    that comes back with older data, or a replica that takes over without the last writes, has both.
+    """
 
     def __init__(self) -> None:
-        self.names: set[str] = set()
+        self.revisions: dict[str, str] = {}
         self.lost: set[str] = set()
+        self.strays: set[str] = set()
         self.writing = 0
         self.version: int = 0
         self._foreign: int | None = None
-        self._settled: tuple[int, int, int] | None = None
+        self._cuts = -1
+        self._settled: tuple[int, int, int, int] | None = None
 
-    def keep(self, names: Iterable[str]) -> None:
+    def keep(self, revisions: Mapping[str, str]) -> None:
         """These were written."""
-        self.names.update(names)
-        self.lost.difference_update(names)
+        self.revisions.update(revisions)
+        self.lost.difference_update(revisions)
+        self.strays.difference_update(revisions)
         self.version += 1
 
     def drop(self, names: Collection[str]) -> None:
         """These are no concern any more."""
-        self.names.difference_update(names)
+        for name in names:
+            self.revisions.pop(name, None)
         self.lost.difference_update(names)
+        self.strays.difference_update(names)
         self.version += 1
 
-    def doubts(self, state: State) -> bool:
-        """Whether the names have to be looked at one by one."""
-        known = len(self.names)
-        if (state.held, state.foreign) == (known, self._foreign):
+    def doubts(self, state: State, cuts: int) -> bool:
+        """Whether the records have to be looked at one by one; ``cuts`` counts the connections that broke."""
+        known = len(self.revisions)
+        if (state.held, state.foreign, cuts) == (known, self._foreign, self._cuts):
             return False
-        return self._settled != (state.held, state.foreign, known)
+        return self._settled != (state.held, state.foreign, known, cuts)
 
-    def settle(self, state: State, present: Collection[str]) -> None:
-        """The names that are there in truth; ``state`` was seen before that."""
-        gone = self.names.difference(present)
+    def settle(self, state: State, present: Mapping[str, str], cuts: int) -> None:
+        """The records that are there in truth; ``state`` was seen before that."""
+        gone = {name for name, revision in self.revisions.items() if present.get(name) != revision}
+        self.strays |= present.keys() - self.revisions.keys() - self.lost
         self.lost |= gone
-        self.names -= gone
+        for name in gone:
+            del self.revisions[name]
         self._foreign = state.foreign
-        self._settled = (state.held, state.foreign, len(self.names))
+        self._cuts = cuts
+        self._settled = (state.held, state.foreign, len(self.revisions), cuts)
 
     @property
     def over(self) -> bool:
         """Whether there is nothing left to keep alive or to report."""
-        return not (self.names or self.lost or self.writing)
+        return not (self.revisions or self.lost or self.strays or self.writing)
 
 
 class Holdings:
@@ -76,8 +88,9 @@ class Holdings:
         self._holdings.pop(path, None)
 
     def missing(self) -> Collection[RecordKey]:
-        """The records that are known to be gone, until they are put or deleted."""
-        return [RecordKey(path, name) for path, holding in self._holdings.items() for name in holding.lost]
+        """The records that are not as this owner left them, until they are put or deleted."""
+        found = ((path, name) for path, holding in self._holdings.items() for name in (*holding.lost, *holding.strays))
+        return [RecordKey(path, name) for path, name in found]
 
     def versions(self, paths: Iterable[Path]) -> Mapping[Path, int]:
         """What to compare with to know that nothing was written meanwhile."""

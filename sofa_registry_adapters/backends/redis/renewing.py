@@ -56,6 +56,8 @@ class Renewal:
         if not paths:
             await session.commands.one(PING)
             return False
+        # Those that break from here on are looked into next time.
+        cuts = session.commands.cuts
         versions = session.holdings.versions(paths)
         states = dict(zip(paths, await session.look(paths), strict=True))
         for watch in tuple(session.watches):
@@ -66,18 +68,23 @@ class Renewal:
             holding, state = session.holdings.get(path), states[path]
             if holding is None or holding.version != version or holding.writing:
                 continue
-            lost |= bool(holding.names) and not state.leased
-            await self._judge(path, holding, state)
+            lost |= bool(holding.revisions) and not state.leased
+            await self._judge(path, holding, state, cuts)
+        for path, state in states.items():
+            if state.held and session.holdings.get(path) is None:
+                # Deleted, forgotten, and there again: the next call looks into it.
+                session.holdings.of(path)
         return lost
 
-    async def _judge(self, path: Path, holding: Holding, state: State) -> None:
+    async def _judge(self, path: Path, holding: Holding, state: State, cuts: int) -> None:
         if not state.leased:
-            holding.settle(state, ())
-        elif holding.doubts(state):
+            holding.settle(state, {}, cuts)
+        elif holding.doubts(state, cuts):
             version = holding.version
-            present = await self._session.commands.one(self._session.call("own", path))
+            flat = iter(await self._session.commands.one(self._session.call("own", path)))
             if holding.version == version and not holding.writing:
-                holding.settle(state, {decode(name) for name in present})
+                present = {decode(name): decode(revision) for name, revision in zip(flat, flat, strict=True)}
+                holding.settle(state, present, cuts)
         if holding.over and not state.held:
             self._session.holdings.forget(path)
 

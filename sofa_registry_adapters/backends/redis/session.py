@@ -8,7 +8,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sofa_registry_adapters.backends.redis.connecting import Commands, Connector
+from sofa_registry_adapters.backends.redis.commands import Commands
+from sofa_registry_adapters.backends.redis.connecting import Connector
 from sofa_registry_adapters.backends.redis.failures import translating
 from sofa_registry_adapters.backends.redis.keys import Keyspace, Path, joined, range_below, split
 from sofa_registry_adapters.backends.redis.ownership import Holdings
@@ -37,10 +38,10 @@ PING: Command = ("PING",)
 class Session:
     """See the module. It is a `Reader` for watches."""
 
-    def __init__(self, target: Target, connector: Connector, scripts: Mapping[str, Script]) -> None:
+    def __init__(self, target: Target, connector: Connector, commands: Commands, scripts: Mapping[str, Script]) -> None:
         self.owner: str = secrets.token_hex(8)
         self.keyspace: Keyspace = Keyspace(target.text("prefix"), target.text("namespace"))
-        self.commands: Commands = Commands(connector, scripts)
+        self.commands = commands
         self.holdings: Holdings = Holdings()
         self.watches: set[Watch] = set()
         self.feed: Feed | None = None
@@ -76,7 +77,17 @@ class Session:
     async def look(self, paths: Sequence[Path], *, reading: bool = False) -> Sequence[State]:
         """The state of buckets, their leases kept up and their dead owners swept."""
         answers = await self.commands.run([self.call("look", path, int(reading)) for path in paths])
-        return [parse_state(answer) for answer in _accepted(answers)]
+        states = [
+            parse_state(answer, self.home_of(path)) for path, answer in zip(paths, _accepted(answers), strict=True)
+        ]
+        if self.feed is not None and self.feed.home != self._connector.home:
+            # Another server has taken over: what the one before it tells is of another history.
+            await self.end_feed(self.feed)
+        return states
+
+    def home_of(self, path: Path) -> str:
+        """The history that the last answer about a bucket was part of."""
+        return self.commands.home_of(self.keyspace.keys(path)[0])
 
     async def read(self, path: Path, known: Revision | None) -> Reading | None:
         """One bucket; None if it is still at ``known``."""
@@ -99,13 +110,15 @@ class Session:
             look: Command = ("HMGET", numbers, "epoch", "rev", "nonce")
             commands += [look, ("HGETALL", records), look]
         answers = _accepted(await self.commands.run(commands))
+        homes = {path: self.home_of(path) for path in states}
         readings = {}
         for (path, state), before, raws, after in zip(states.items(), answers, answers, answers, strict=True):
             # The server carried these out one after another, and nearly always with nothing in between. A script,
             # or a transaction, never has anything in between, but the one takes ten times as long while nobody
             # else is served, and the other is refused by a server that is full.
             fields, flat = (before, raws) if before == after else await self._read_slowly(path)
-            readings[path] = await parse_reading(path, fields, flat, state.dead, self.owner)
+            place = (path, homes[path])
+            readings[path] = await parse_reading(place, fields, flat, state.dead, self.owner)
         return readings
 
     async def _read_slowly(self, path: Path) -> tuple[Sequence[bytes | None], Sequence[bytes]]:
@@ -115,6 +128,8 @@ class Session:
     async def changes(self, path: Path, position: Position) -> Sequence[Change] | None:
         where = (position.epoch, position.counter, position.nonce)
         answer = await self.commands.one(self.call("changes", path, *where))
+        if self.home_of(path) != position.home:
+            return None
         try:
             return parse_log(answer) if isinstance(answer, list) else None
         except Malformed:
@@ -136,9 +151,9 @@ class Session:
         async with self._connecting:
             if self.feed is None or self.feed.error is not None:
                 with translating(self._connector.where):
-                    connection = await self._connector.connect()
+                    link = await self._connector.connect()
                 patience = min(self._connector.call_timeout, max(1.0, self._lease / 3))
-                self.feed = Feed(connection, self._connector.where, self.keyspace.path_of, patience)
+                self.feed = Feed(link, self._connector.where, self.keyspace.path_of, patience)
             if self._closed:
                 await self.end_feed(self.feed)
                 raise Closed("the store was closed")

@@ -1,16 +1,22 @@
-"""The store on one Redis server. Each verb is one round trip, however many records it has."""
+"""The store on a Redis server. Each verb is one round trip, however many records it has."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from sofa_registry_adapters.backends.redis import CAPABILITIES, diagnosing
+import msgspec
+
+from sofa_registry_adapters.backends.redis import CAPABILITIES, database, diagnosing
+from sofa_registry_adapters.backends.redis.cluster import prefix
+from sofa_registry_adapters.backends.redis.commands import Commands, ServerCommands
 from sofa_registry_adapters.backends.redis.connecting import Connector
 from sofa_registry_adapters.backends.redis.keys import Path, encode
+from sofa_registry_adapters.backends.redis.masters import MasterConnector
 from sofa_registry_adapters.backends.redis.renewing import Renewal
 from sofa_registry_adapters.backends.redis.scripting import load_scripts
 from sofa_registry_adapters.backends.redis.session import PING, Session
+from sofa_registry_adapters.backends.redis.sharding import ClusterCommands, ClusterConnector
 from sofa_registry_adapters.backends.redis.subscriptions import Inbox
 from sofa_registry_adapters.backends.redis.watching import Watch, revision_of, snapshot_of
 from sofa_registry_adapters.backends.redis.wire import Position
@@ -46,15 +52,21 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         self.lease: float = target.number("lease")
         self._target = target
         self._clock = clock
-        self._connector = Connector(target)
+        self._connector = self._connect_to(target)
         self._scripts = load_scripts()
         self._session: Session | None = None
         self._renewal: Renewal | None = None
 
+    def _connect_to(self, target: Target) -> Connector:
+        return Connector(target, database(target))
+
+    def _run_on(self, connector: Connector) -> Commands:
+        return ServerCommands(connector, self._scripts)
+
     async def open(self) -> None:
         await self.close()
-        self._connector.check_files()
-        session = Session(self._target, self._connector, self._scripts)
+        self._connector.wiring.check_files()
+        session = Session(self._target, self._connector, self._run_on(self._connector), self._scripts)
         try:
             await session.commands.one(PING)
         except BaseException:
@@ -102,11 +114,12 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
             answers.update((record.key, answer) for record in chunk)
             return
         assert isinstance(answer, list)  # noqa: S101  the script says so
-        kept, refused = [], []
+        kept: dict[str, str] = {}
+        refused: list[str] = []
         for record, said in zip(chunk, answer, strict=True):
             if said[:1] == b"R":
-                answers[record.key] = said[1:].decode()
-                kept += [record.name] if record.owned else []
+                answers[record.key] = revision = said[1:].decode()
+                kept |= {record.name: revision} if record.owned else {}
             else:
                 answers[record.key] = _conflict(record.key, said[1:])
                 refused.append(record.name)
@@ -156,6 +169,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
     async def _stands(self, session: Session, bucket: Bucket, known: Revision) -> bool:
         paths = tuple(dict.fromkeys((bucket.path, *await session.paths_below(bucket.path))))
         states = zip(paths, await session.look(paths), strict=True)
+        # Their epochs have their homes in them.
         positions = {path: Position(at.revision.epoch, at.revision.counter, "") for path, at in states}
         return revision_of(bucket, positions) == known
 
@@ -187,7 +201,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
             revision = _compared(record.key, answer, index)
             if holding := session.holdings.get(record.bucket):
                 holding.drop((record.name,))
-                holding.keep((record.name,) if record.owned else ())
+                holding.keep({record.name: revision} if record.owned else {})
         return revision
 
     async def compare_and_delete(self, key: RecordKey, expected: str) -> None:
@@ -215,6 +229,28 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         if self._session is None:
             raise Closed(f"the store on {self._target} is not open")
         return self._session
+
+
+class SentinelStore(RedisStore):
+    """The store on the master that Sentinels name."""
+
+    def _connect_to(self, target: Target) -> Connector:
+        return MasterConnector(target)
+
+
+class ClusterStore(RedisStore):
+    """The store on a cluster, where each bucket is on one of several masters."""
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        options = {**target.options, "prefix": prefix(target)}
+        super().__init__(msgspec.structs.replace(target, options=options), clock)
+
+    def _connect_to(self, target: Target) -> Connector:
+        return ClusterConnector(target)
+
+    def _run_on(self, connector: Connector) -> Commands:
+        assert isinstance(connector, ClusterConnector)  # noqa: S101  made above
+        return ClusterCommands(connector, self._scripts)
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -7,10 +7,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from redis.asyncio import Connection
 from redis.exceptions import ResponseError
 
-from sofa_registry_adapters.backends.redis.connecting import GOODBYE_SECONDS, part
+from sofa_registry_adapters.backends.redis.connecting import GOODBYE_SECONDS, Link, part
 from sofa_registry_adapters.backends.redis.failures import translate, translating
 from sofa_registry_adapters.backends.redis.keys import Path, Topic
 from sofa_registry_adapters.errors import RegistryError, Unavailable
@@ -75,12 +74,11 @@ class Inbox:
 class Feed:
     """The connection, and who listens to what."""
 
-    def __init__(
-        self, connection: Connection, where: str, path_of: Callable[[bytes], Path | None], patience: float
-    ) -> None:
+    def __init__(self, link: Link, where: str, path_of: Callable[[bytes], Path | None], patience: float) -> None:
         self.where = where
+        self.home: str = link.home
         self.error: RegistryError | None = None
-        self._connection = connection
+        self._connection = link.connection
         self._path_of = path_of
         self._patience = patience
         self._listeners: dict[Topic, dict[Inbox, asyncio.Future[None]]] = {}

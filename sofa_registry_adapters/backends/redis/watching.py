@@ -43,7 +43,7 @@ def revision_of(bucket: Bucket, positions: Mapping[Path, Position]) -> Revision:
     """
     if not bucket.deep:
         return positions[bucket.path].revision
-    known = sorted((path, at.epoch) for path, at in positions.items() if at.epoch)
+    known = sorted((path, at.revision.epoch) for path, at in positions.items() if at.epoch)
     epoch = hashlib.blake2s(repr(known).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest() if known else ""
     return Revision(epoch, sum(at.counter for at in positions.values()))
 

@@ -46,18 +46,25 @@ class Message(NamedTuple):
 class Position(msgspec.Struct):
     """Where a watch stands in the history of a bucket.
 
-    ``fresh`` while messages from before it may still arrive.
+    ``fresh`` while messages from before it may still arrive. ``home`` is the history that the server is part of
+    (`Connector.home`): in another one the same numbers may mean other changes.
     """
 
     epoch: str
     counter: int
     nonce: str
     fresh: bool = True
+    home: str = ""
 
     @property
     def revision(self) -> Revision:
         """The position as a revision."""
-        return Revision(self.epoch, self.counter)
+        return revision_at(self.epoch, self.counter, self.home)
+
+
+def revision_at(epoch: str, counter: int, home: str) -> Revision:
+    """What the server calls epoch and counter, as a revision: the epoch is another one in another history."""
+    return Revision(f"{epoch}@{home}" if home and epoch else epoch, counter)
 
 
 class State(NamedTuple):
@@ -135,19 +142,23 @@ def parse_log(entries: Sequence[tuple[bytes, Sequence[bytes]]]) -> Sequence[Chan
     return changes
 
 
-def parse_state(answer: Sequence[object]) -> State:
+def parse_state(answer: Sequence[object], home: str) -> State:
     """Read the answer of the script ``look``."""
     *numbers, dead = answer
     leased, held, foreign, epoch, counter, records = map(_text, numbers)
     assert isinstance(dead, list)  # noqa: S101  the script says so
-    revision = Revision(epoch, int(counter))
+    revision = revision_at(epoch, int(counter), home)
     return State(leased == "1", int(held), int(foreign), revision, int(records), frozenset(dead))
 
 
 async def parse_reading(
-    path: Path, found: Sequence[bytes | None], flat: Sequence[bytes], dead: Collection[bytes], me: str
+    place: tuple[Path, str], found: Sequence[bytes | None], flat: Sequence[bytes], dead: Collection[bytes], me: str
 ) -> Reading:
-    """The fields epoch, rev and nonce of the state, and names and records but for those of dead owners."""
+    """The fields epoch, rev and nonce of the state, and names and records but for those of dead owners.
+
+    ``place`` is the bucket, and the history that was read.
+    """
+    path, home = place
     epoch, counter, nonce = (_text(field or b"") for field in found)
     gone = {owner for owner in dead if owner != me.encode()}
     records: list[Stored] = []
@@ -158,7 +169,7 @@ async def parse_reading(
         if number % RECORDS_AT_ONCE == 0:
             # Others get their turn on the event loop.
             await asyncio.sleep(0)
-    return Reading(Position(epoch, int(counter or 0), nonce), tuple(records))
+    return Reading(Position(epoch, int(counter or 0), nonce, home=home), tuple(records))
 
 
 def _text(raw: object) -> str:

@@ -1,0 +1,103 @@
+"""The contracts on a master with replicas and Sentinels, and on a cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import pytest
+
+from sofa_registry_adapters.engine.plugins import Plugins
+from sofa_registry_adapters.registry import Registry
+from sofa_registry_adapters.settings import parse_target, scheme_of
+from sofa_registry_adapters.spi.clock import SystemClock
+from sofa_registry_adapters.spi.store import RecordStore
+from sofa_registry_adapters.testing.contract import ConfigContract, RegistryContract, ServiceFaults
+from sofa_registry_adapters.testing.faults.operators.redis import RedisOperator
+from sofa_registry_adapters.testing.services.redis_sets import ClusterSet, RedisSet, SentinelSet
+from sofa_registry_adapters.testing.store_contract import StoreContract, StoreFactory
+
+pytestmark = [pytest.mark.wide, pytest.mark.timeout(180)]
+
+
+class SetFaults(ServiceFaults):
+    abilities = ServiceFaults.abilities | {"expire"}
+
+    def expire(self, registry: Registry) -> None:
+        assert isinstance(self.service, RedisSet)
+        for one in self.service.writable():
+            RedisOperator(*one.address).expire()
+
+
+class OnSet:
+    """All servers that have records are killed, frozen or wiped at once; what happens to one of them is in the outage matrix."""
+
+    @pytest.fixture
+    def server(self) -> RedisSet:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def registry_url(self, server: RedisSet) -> str:
+        return server.url
+
+    @pytest.fixture
+    def faults(self, server: RedisSet, namespace: str) -> Iterator[ServiceFaults]:
+        faults = SetFaults(server, {"namespace": namespace})
+        yield faults
+        faults.close()
+
+
+class OnSentinels(OnSet):
+    @pytest.fixture
+    def server(self, own_redis_sentinel: Callable[[], SentinelSet]) -> SentinelSet:
+        return own_redis_sentinel()
+
+
+class OnCluster(OnSet):
+    @pytest.fixture
+    def server(self, own_redis_cluster: Callable[[], ClusterSet]) -> ClusterSet:
+        return own_redis_cluster()
+
+
+class TestSentinelRegistry(OnSentinels, RegistryContract):
+    recovery_seconds: ClassVar = 2.0
+
+
+class TestClusterRegistry(OnCluster, RegistryContract):
+    recovery_seconds: ClassVar = 2.0
+
+
+class TestSentinelConfig(OnSentinels, ConfigContract):
+    pass
+
+
+class TestClusterConfig(OnCluster, ConfigContract):
+    pass
+
+
+class SetStore(StoreContract):
+    @pytest.fixture
+    def server(self) -> RedisSet:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store_factory(self, server: RedisSet) -> StoreFactory:
+        backend = Plugins().backend(scheme_of(server.url))
+        target = parse_target(f"{server.url}?namespace={uuid.uuid4().hex}&lease=3s", backend)
+        store = backend.load()
+
+        def make() -> RecordStore:
+            made = store(target, SystemClock())
+            assert isinstance(made, RecordStore)
+            return made
+
+        return make
+
+
+class TestSentinelStore(OnSentinels, SetStore):
+    pass
+
+
+class TestClusterStore(OnCluster, SetStore):
+    pass
