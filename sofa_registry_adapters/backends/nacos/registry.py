@@ -66,6 +66,7 @@ class NacosRegistry(RegistryBackend):
         await self._transport.open()
 
     async def close(self) -> None:
+        await self._subscriptions.close()
         await self._transport.close()
 
     async def lost(self) -> None:

@@ -16,8 +16,8 @@ from sofa_registry_adapters.errors import RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.registry import Patch, Snapshot
 
-PARTING = 1.0
-"""Seconds that the end of a subscription may take."""
+AT_ONCE = 16
+"""Subscriptions that begin, and as many that end, at a time. If thousands share the server, all of them are late together."""
 
 
 class Told(wire.Answer):
@@ -79,6 +79,15 @@ class Subscriptions:
         self._group = group
         self._places: dict[str, _Place] = {}
         self._counter = 0
+        self._beginning = asyncio.Semaphore(AT_ONCE)
+        self._ending = asyncio.Semaphore(AT_ONCE)
+        self._partings: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Forget what the server was still to be told: it forgets the connection."""
+        for parting in self._partings:
+            parting.cancel()
+        await asyncio.gather(*self._partings, return_exceptions=True)
 
     def revision(self, connection: Connection) -> Revision:
         """A new one: lists are counted as they arrive. Another connection may lead to a server that knows less."""
@@ -122,18 +131,22 @@ class Subscriptions:
         # Entered first: the server may push before its answer is here.
         place.watches.add(inbox)
         try:
-            async with place.turn:
+            async with self._beginning, place.turn:
                 answer = await self._ask(transport, name, inbox.connection, subscribe=True)
             inbox.put(answer.service_info or ServiceInfo(), pushed=False)
             yield
         finally:
             place.watches.discard(inbox)
-            await self._part(transport, name, inbox.connection, place)
+            if not place.watches:
+                parting = asyncio.create_task(self._part(transport, name, inbox.connection, place))
+                self._partings.add(parting)
+                parting.add_done_callback(self._partings.discard)
 
     async def _part(self, transport: Transport, name: str, connection: Connection, place: _Place) -> None:
         """The last watch ends the subscription, before the next one of the service can begin another."""
-        with contextlib.suppress(RegistryError, TimeoutError):
-            async with asyncio.timeout(PARTING), place.turn:
+        # Where this fails the server goes on telling of a service that nobody here watches.
+        with contextlib.suppress(RegistryError):
+            async with self._ending, place.turn:
                 if not place.watches and not connection.gone.is_set():
                     await self._ask(transport, name, connection, subscribe=False)
         if not place.watches and self._places.get(name) is place:
