@@ -90,6 +90,7 @@ def test_who_is_refused(
         registry.lookup("echo", timeout=2.0)
 
 
+@pytest.mark.usefixtures("zookeeper")
 def test_an_expired_server(papers: Papers, tmp_path: pathlib.Path, root: str) -> None:
     service = secured("zookeeper", Papers(papers.authority, papers.authority.issue("old", *HOSTS, expired=True)))
     try:
