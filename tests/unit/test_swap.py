@@ -25,7 +25,7 @@ COMMANDS = re.findall(r"^\$ (.+)$", PAGE, re.MULTILINE)
 ROWS = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| .*`\w+://.*$", PAGE, re.MULTILINE)]
 TABLE = [row for row in ROWS if len(row) == 4]
 """Name, URL, what to install, how to start a server."""
-[EXPECTED] = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+EXPECTED, GREETINGS = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 WITHIN = 20.0
 
 
@@ -36,7 +36,10 @@ class Command:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SOFA_")}
         paths = {name: str(folder) for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")}
         self.process = subprocess.Popen(
-            [sys.executable, *command.removeprefix("python ").split()],
+            [
+                sys.executable,
+                *command.removeprefix("python ").replace("sofa-registry", "-m sofa_registry_adapters.cli", 1).split(),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -82,7 +85,7 @@ def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 @pytest.mark.timeout(300)  # a server may have to be fetched first
 def test_the_commands_do_on_each_registry_what_the_page_says(folder: Path, url: str) -> None:
-    export, consume, provide = COMMANDS
+    export, consume, provide = COMMANDS[:3]
     assert export == f"export SOFA_REGISTRY_URL={TABLE[0][1].strip('`')}"
     found, gone = EXPECTED.splitlines()
     consumer = Command(consume, folder, url)
@@ -101,6 +104,24 @@ def test_the_commands_do_on_each_registry_what_the_page_says(folder: Path, url: 
     finally:
         consumer.kill()
         provider.kill()
+
+
+@pytest.mark.timeout(300)
+def test_configuration_does_so_as_well(folder: Path, url: str) -> None:
+    greet, *settings = COMMANDS[3:]
+    greeter = Command(greet, folder, url)
+    try:
+        nothing, *greetings = GREETINGS.splitlines()
+        assert greeter.line() == nothing
+        assert len(settings) == len(greetings)
+        for setting, greeting in zip(settings, greetings, strict=True):
+            setter = Command(setting, folder, url)
+            said, _ = setter.process.communicate(timeout=WITHIN)
+            assert setter.process.returncode == 0, said
+            assert greeter.line() == greeting
+        assert greeter.process.wait(WITHIN) == 0
+    finally:
+        greeter.kill()
 
 
 def test_every_registry_that_processes_can_share_is_in_the_table() -> None:
