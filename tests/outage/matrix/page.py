@@ -9,7 +9,7 @@ from matrix.table import BACKENDS, FAULTS, Figure, Result, Results, read
 INTRO = """\
 What the library promises holds in faults. Each row is one, each cell a test that hurts a real server, the lines to it, or a process, and looks
 at what providers have in the registry and consumers in their views, meanwhile and after. `tox -e outage` plays all of them again and writes
-`tests/outage/results/*.json`, from which this page is made; some forty cells are played with every run of the tests. What is looked at:
+`tests/outage/results/*.json`, from which this page is made; some thirty cells are played with every run of the tests. What is looked at:
 
 - **I1** what is published and alive is in the registry again, soon after the fault; **I12** what was withdrawn stays so;
 - **I2** every view equals the registry's list, soon after the fault; **I7** what listeners were told adds up to it;

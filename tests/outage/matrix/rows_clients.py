@@ -46,7 +46,6 @@ def mass_restart(cell: Cell) -> None:
     12,
     "wall clocks jump by an hour, forward and back",
     *("I1", "I2", "I3", "I6", "I7"),
-    gate=("redis",),
 )
 def clock_jumps(cell: Cell) -> None:
     clock = JumpingClock()
@@ -112,7 +111,6 @@ def flapping(cell: Cell) -> None:
     26,
     "listeners that raise, block, call back and unsubscribe themselves",
     *("I2", "I3", "I7", "I8", "I10"),
-    gate=("local",),
 )
 def listeners(cell: Cell) -> None:
     with Scene(cell, services=1) as scene:

@@ -21,7 +21,7 @@ PICKS = 2_000
     "connections are reset, again and again, while providers change",
     *("I1", "I2", "I3", "I6", "I7", "I9"),
     needs=("cut",),
-    gate=("redis", "zookeeper", "etcd", "nacos"),
+    gate=("redis", "nacos"),
 )
 def resets(cell: Cell) -> None:
     draw = random.Random(5)
@@ -60,7 +60,7 @@ def _silence(cell: Cell, name: str) -> None:
     *("I1", "I2", "I3", "I5", "I6", "I7", "I10"),
     part="black-hole",
     needs=("black hole",),
-    gate=("redis", "zookeeper", "etcd"),
+    gate=("redis",),
 )
 def black_hole(cell: Cell) -> None:
     _silence(cell, "black hole")
@@ -83,7 +83,6 @@ def lost_requests(cell: Cell) -> None:
     *("I1", "I2", "I3", "I5", "I6", "I7", "I10"),
     part="answers-lost",
     needs=("lost answers",),
-    gate=("zookeeper",),
 )
 def lost_answers(cell: Cell) -> None:
     _silence(cell, "lost answers")
@@ -95,7 +94,6 @@ def lost_answers(cell: Cell) -> None:
     *("I2", "I3", "I6", "I7"),
     part="consumer",
     needs=("black hole",),
-    gate=("etcd",),
 )
 def consumer_cut_off(cell: Cell) -> None:
     with Scene(cell) as scene:
@@ -115,7 +113,6 @@ def consumer_cut_off(cell: Cell) -> None:
     "a slow line: two seconds each way, then fifty bytes a second",
     *("I1", "I2", "I3", "I7", "I10"),
     needs=("slow", "drip"),
-    gate=("redis",),
 )
 def slow(cell: Cell) -> None:
     with Scene(cell) as scene:

@@ -105,7 +105,7 @@ def frozen_consumer(cell: Cell) -> None:
     21,
     "a provider is killed",
     *("I2", "I5", "I7"),
-    gate=("local", "redis", "zookeeper", "etcd"),
+    gate=("redis",),
 )
 def killed(cell: Cell) -> None:
     with Scene(cell) as scene:

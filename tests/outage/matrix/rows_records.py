@@ -37,7 +37,7 @@ def _vandal(cell: Cell) -> Iterator[StoreFaults]:
     "records are deleted by somebody who does not own them",
     *("I1", "I2", "I3", "I7"),
     absent=NOT_A_STORE,
-    gate=("local", "etcd"),
+    gate=("etcd",),
 )
 def deleted_behind(cell: Cell) -> None:
     with Scene(cell) as scene, _vandal(cell) as vandal:

@@ -21,7 +21,7 @@ SHORT = 0.4
     "the server is killed, and started on what it has on disk: down for a moment, and for longer than a lease",
     *("I1", "I2", "I3", "I4", "I6", "I7"),
     needs=("kill",),
-    gate=("redis", "zookeeper", "etcd"),
+    gate=("zookeeper",),
 )
 def restart(cell: Cell) -> None:
     with Scene(cell, services=10, each=5) as scene:
@@ -63,7 +63,7 @@ def expired(cell: Cell) -> None:
     part="frozen",
     needs=("pause",),
     absent={"local": "a file that another process has locked can be read all the same"},
-    gate=("redis", "etcd"),
+    gate=("etcd",),
 )
 def frozen(cell: Cell) -> None:
     with Scene(cell) as scene:
@@ -112,7 +112,7 @@ def _verbs_end(cell: Cell, scene: Scene) -> None:
     *("I1", "I2", "I3", "I4", "I6", "I7"),
     part="wiped",
     needs=("wipe",),
-    gate=("local", "redis", "zookeeper", "etcd"),
+    gate=("local", "zookeeper"),
 )
 def wiped(cell: Cell) -> None:
     with Scene(cell) as scene:
@@ -129,7 +129,7 @@ def wiped(cell: Cell) -> None:
     *("I1", "I2", "I3", "I4", "I6", "I7"),
     part="deleted",
     needs=("forget",),
-    gate=("redis", "zookeeper"),
+    gate=("redis",),
 )
 def deleted(cell: Cell) -> None:
     with Scene(cell) as scene:
