@@ -16,7 +16,7 @@ from sofa_registry_adapters.errors import BackendDefect, Refused, RegistryError,
 K = TypeVar("K", bound=Hashable)
 F = TypeVar("F", bound=Follower[Any])
 SNAPSHOT_GRACE = 0.3
-"""Seconds that a first answer from the backend gets before the one on disk is served."""
+"""Seconds that a first answer from the backend gets, if it can be reached at all, before the one on disk is served."""
 
 
 class Followers(Generic[K, F]):
@@ -113,7 +113,7 @@ class Followers(Generic[K, F]):
         return follower
 
     async def _start(self, follower: F) -> None:
-        """Follow as soon as the backend is there; what is on disk is served only if that takes a moment."""
+        """Follow as soon as the backend is there; what is on disk is served only if that takes a moment, or cannot be."""
         preloading = asyncio.create_task(self._preload_late(follower))
         try:
             await self._lifeline.ready.wait()
@@ -127,10 +127,11 @@ class Followers(Generic[K, F]):
             return
         failed = asyncio.create_task(follower.failed.wait())
         known = asyncio.create_task(follower.known.wait())
+        away = asyncio.create_task(self._lifeline.failed.wait())
         try:
-            await asyncio.wait((failed, known), timeout=SNAPSHOT_GRACE, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((failed, known, away), timeout=SNAPSHOT_GRACE, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop_tasks(failed, known)
+            await stop_tasks(failed, known, away)
         if not follower.known.is_set():
             await self._preload(follower)
 

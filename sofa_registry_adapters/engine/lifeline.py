@@ -50,6 +50,8 @@ class Lifeline:
         self.error: RegistryError | None = None
         """Why the backend cannot be opened, if that is more than that it cannot be reached."""
         self.ready: asyncio.Event = ready or asyncio.Event()
+        self.failed: asyncio.Event = asyncio.Event()
+        """Set while the last attempt to connect was in vain."""
         self.link = link
         self.name = name
         self.renewed: Callable[[Any], None] = lambda _: None
@@ -101,10 +103,12 @@ class Lifeline:
                 self.link.lost(self.error)
             else:
                 break
+            self.failed.set()
             # A server that is just starting may refuse at first: how long it was away does not make that pause longer.
             attempts, refused = attempts + 1 if known == refused else 1, known
             await self._clock.sleep((REFUSAL if known else REACHABILITY).delay(attempts))
         self.error = None
+        self.failed.clear()
         self.link.restored()
         self.ready.set()
         await self._renew()
