@@ -121,7 +121,7 @@ def sdk_threads(place: Place) -> dict[str, int]:
     from measuring.peers import sdk
 
     with sdk(place) as client:
-        client.listed("few-0")
+        client.register(1)
         return settle()
 
 

@@ -140,11 +140,11 @@ def _size(cell: Cell) -> str:
 
 
 def _figure(cell: Cell) -> str:
-    return f"{cell.figure:g} {cell.unit}"
+    return f"{_number(cell.figure)} {cell.unit}"
 
 
 def _limit(cell: Cell) -> str:
-    return f"{cell.limit:g} {cell.unit}" if cell.limit is not None else ""
+    return f"{_number(cell.limit)} {cell.unit}" if cell.limit is not None else ""
 
 
 def _pair(side: Figures | None) -> str:
@@ -152,8 +152,12 @@ def _pair(side: Figures | None) -> str:
         return ""
     if side.bytes is not None:
         return f"{side.bytes:g} bytes"
-    return f"{side.p50:g} / {side.p99:g}"
+    return f"{_number(side.p50)} / {_number(side.p99)}"
 
 
 def _cpu(side: Figures | None) -> str:
-    return f"{side.cpu:g}" if side is not None and side.cpu is not None else ""
+    return _number(side.cpu) if side is not None and side.cpu is not None else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ") if value >= 1000 else f"{value:g}"

@@ -34,7 +34,6 @@ BACKENDS = ("nacos",)
 SIZES = (10, 10_000)
 CHANGES = 3
 LIMIT = 0.25
-NAME = "echo"
 GROUP = "DEFAULT_GROUP"
 CHANGING = "10.0.0.0"
 """The address of the instance whose weight changes."""
@@ -58,9 +57,9 @@ class Heard:
         self.arrived.set()
 
 
-def about(**more: object) -> dict[str, object]:
-    """A request about the service."""
-    return {"namespace": "public", "groupName": GROUP, "serviceName": NAME, "module": "naming", **more}
+def about(service: str, **more: object) -> dict[str, object]:
+    """A request about a service."""
+    return {"namespace": "public", "groupName": GROUP, "serviceName": service, "module": "naming", **more}
 
 
 def host(number: int, weight: float = 1.0) -> dict[str, object]:
@@ -87,6 +86,7 @@ class Publisher:
     def __init__(self, many: Transport, one: Transport, count: int) -> None:
         self._many, self._one, self.count = many, one, count
         self.weight = 1.0
+        self.service = f"echo-{count}"
 
     async def start(self) -> None:
         """Publish."""
@@ -98,13 +98,13 @@ class Publisher:
         self.weight = round(self.weight % 100 + 1.0, 1)
         await self._put(self._one, [host(0, self.weight)])
 
-    @staticmethod
-    async def _put(way: Transport, hosts: Sequence[object]) -> None:
-        await way.ask("BatchInstanceRequest", about(type="batchRegisterInstance", instances=hosts), wire.Answer)
+    async def _put(self, way: Transport, hosts: Sequence[object]) -> None:
+        body = about(self.service, type="batchRegisterInstance", instances=hosts)
+        await way.ask("BatchInstanceRequest", body, wire.Answer)
 
 
 @asynccontextmanager
-async def bare(place: Place, heard: Heard) -> AsyncIterator[None]:
+async def bare(place: Place, heard: Heard, service: str) -> AsyncIterator[None]:
     """A client that looks for one weight in the bytes, and does nothing else."""
 
     def pushed(_: Connection, body: memoryview) -> None:
@@ -115,7 +115,7 @@ async def bare(place: Place, heard: Heard) -> AsyncIterator[None]:
         heard.note(float(weight), float(made_at), text.count(b'"ip":'))
 
     async with transport(place.url, pushed) as way:
-        await way.ask("SubscribeServiceRequest", about(subscribe=True, clusters=""), Told)
+        await way.ask("SubscribeServiceRequest", about(service, subscribe=True, clusters=""), Told)
         yield
 
 
@@ -132,7 +132,7 @@ class Push(msgspec.Struct, rename="camel"):
 
 
 @asynccontextmanager
-async def ours(place: Place, heard: Heard) -> AsyncIterator[None]:
+async def ours(place: Place, heard: Heard, service: str) -> AsyncIterator[None]:
     """A Registry with a listener."""
     stamp = [0.0]
 
@@ -142,7 +142,7 @@ async def ours(place: Place, heard: Heard) -> AsyncIterator[None]:
                 heard.note(one.weight / 100, stamp[0], len(change.instances))
 
     async with AsyncRegistry(place.url, options={"snapshot": "off"}) as registry:
-        await registry.subscribe(NAME, told)
+        await registry.subscribe(service, told)
         handlers = registry._opened().engine.backend._transport._pushed  # the time in the list is no part of the API
         really = handlers["NotifySubscriberRequest"]
 
@@ -155,7 +155,7 @@ async def ours(place: Place, heard: Heard) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def sdk(place: Place, heard: Heard) -> AsyncIterator[None]:
+async def sdk(place: Place, heard: Heard, service: str) -> AsyncIterator[None]:
     """nacos-sdk-python as it is, its log at ERROR."""
     from v2.nacos import NacosNamingService, SubscribeServiceParam
 
@@ -166,7 +166,7 @@ async def sdk(place: Place, heard: Heard) -> AsyncIterator[None]:
         weight = next(one.weight for one in instances if one.ip == CHANGING)
         heard.note(weight, cached.lastRefTime, len(instances))
 
-    await client.subscribe(SubscribeServiceParam(service_name=NAME, group_name=GROUP, subscribe_callback=told))
+    await client.subscribe(SubscribeServiceParam(service_name=service, group_name=GROUP, subscribe_callback=told))
     yield
     await client.shutdown()
 
@@ -177,7 +177,7 @@ CLIENTS: dict[str, Callable[..., Any]] = {"ours": ours, "raw": bare, "nacos-sdk-
 async def play(client: Callable[..., Any], place: Place, publisher: Publisher) -> Round:
     """One round: the first change warms up."""
     heard, wall, cpu = Heard(), [], []
-    async with client(place, heard):
+    async with client(place, heard, publisher.service):
         for number in range(CHANGES + 1):
             await asyncio.sleep(0.3)
             heard.arrived.clear()

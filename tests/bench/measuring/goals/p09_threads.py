@@ -7,9 +7,12 @@ client with one watch, and nothing more with a thousand. Peers: one coordinator 
 
 from __future__ import annotations
 
+import contextlib
+
 from measuring import children
 from measuring.places import SERVERS, Place
 from measuring.report import Cell
+from measuring.writer import writer
 
 GOAL = "P9"
 TITLE = "Threads and files"
@@ -18,6 +21,15 @@ BACKENDS = ("local", *SERVERS, "nacos")
 
 def measure(place: Place, _: int) -> list[Cell]:
     """Counts do not vary from round to round."""
+    with contextlib.ExitStack() as stack:
+        if place.backend in SERVERS:
+            author = stack.enter_context(writer(place))
+            for number in range(1_000):
+                author.fill(f"few-{number}", 1)
+        return _counted(place)
+
+
+def _counted(place: Place) -> list[Cell]:
     ours = children.run("threads", place, "ours")
     raw = children.run("threads", place, "raw") if place.backend != "nacos" else None
     ratios = {"ours, of Python": float(ours[0]["threads"])}

@@ -1,7 +1,7 @@
 """P10: what an import costs.
 
-A new interpreter for each time, in turns; user and system time of the import statement alone, by the interpreter's own clock. Baseline: `import kazoo.client`. Ours: `import sofa_registry_adapters` and
-the names `Registry`, `ServiceKey` and `Instance` of it, with a Registry made, not opened. A backend: what its modules take after the package and the raw client library are imported,
+A new interpreter for each time, in turns; user and system time of the import statement alone, by the interpreter's own clock. Baseline: `import kazoo.client`. Ours: `import sofa_registry_adapters`. *opened*: that, and a Registry
+in memory, opened and closed, which brings the engine and asyncio. A backend: what its modules take after that and the raw client library,
 against the raw client library. Peers: tooz and nacos-sdk-python.
 """
 
@@ -17,7 +17,8 @@ from measuring.rounds import alternate, figures, ratio
 GOAL = "P10"
 TITLE = "Import"
 BACKENDS = ("",)
-OURS = "from sofa_registry_adapters import Registry, ServiceKey, Instance; Registry('memory://bench')"
+OURS = "import sofa_registry_adapters"
+USED = "from sofa_registry_adapters import Registry; Registry('memory://bench').open().close()"
 RAW = {
     "redis": "import redis, redis.asyncio",
     "zookeeper": "import kazoo.client",
@@ -40,17 +41,16 @@ def imported(timed: str, before: str = "") -> Callable[[], list[float]]:
 
 def measure(_: object, rounds: int) -> list[Cell]:
     """All cells."""
-    engine = f"{OURS}\nimport sofa_registry_adapters.engine.core"
-    sides = {"ours": imported(OURS), "raw": imported("import kazoo.client")}
+    sides = {"ours": imported(OURS), "opened": imported(USED), "raw": imported("import kazoo.client")}
     for name, library in RAW.items():
         module = f"import sofa_registry_adapters.backends.{name}.{'registry' if name == 'nacos' else 'store'}"
         sides[f"raw {name}"] = imported(library)
-        sides[f"added {name}"] = imported(module, f"{engine}\n{library}")
+        sides[f"added {name}"] = imported(module, f"{USED}\n{library}")
     for name, library in (("tooz", "import tooz.coordination"), ("nacos-sdk-python", "import v2.nacos")):
         sides[name] = imported(library)
     found = alternate(sides, max(rounds, 9))
     shown = {name: figures(played, cpu=False) for name, played in found.items()}
-    whole = {name: shown[name] for name in ("ours", "raw", "tooz", "nacos-sdk-python")}
+    whole = {name: shown[name] for name in ("ours", "opened", "raw", "tooz", "nacos-sdk-python")}
     cells = [of_limit("the package against kazoo.client", ratio(found, "ours", "raw"), "times", 1.0, sides=whole)]
     for name in RAW:
         pair = {"ours": shown[f"added {name}"], "raw": shown[f"raw {name}"]}

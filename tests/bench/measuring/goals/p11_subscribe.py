@@ -30,6 +30,7 @@ def measure(place: Place, rounds: int) -> list[Cell]:
         return lambda: [children.run("subscribing", place, name, COUNT) / COUNT]
 
     with writer(place) as author:
+        author.fill("other", 1)
         for number in range(COUNT):
             author.fill(f"many-{number}", 10)
         names = ("ours",) if place.backend == "local" else ("ours", "raw")

@@ -11,6 +11,7 @@ import statistics
 import time
 
 from measuring.content import address, metadata
+from measuring.goals.p02_lookup import read
 from measuring.places import SERVERS, Place, place
 from measuring.report import Cell, of_limit
 from measuring.rounds import Figures, alternate, batched, figures, ratio, rounded
@@ -31,13 +32,13 @@ def _lookup(where: Place, rounds: int) -> Cell:
     with place(where.backend) as other, where.registry() as healthy, other.registry() as cut:
         for registry in (healthy, cut):
             registry.publish("echo", [address(number) for number in range(1_000)])
-            registry.subscribe("echo", lambda _: None)
+            registry.subscribe("echo", read)
         other.service.pause()
         time.sleep(12)  # past the time-outs: the views are stale now
         assert cut.lookup("echo").stale
         sides = {
-            "ours": batched(lambda: cut.lookup("echo"), 5_000),
-            "healthy": batched(lambda: healthy.lookup("echo"), 5_000),
+            "ours": batched(lambda: cut.lookup("echo"), 20_000),
+            "healthy": batched(lambda: healthy.lookup("echo"), 20_000),
         }
         found = alternate(sides, rounds * 2)
         other.service.resume()
