@@ -34,6 +34,8 @@ GUARANTEES = DOCS / "explanation" / "guarantees.md"
 OUTAGES = DOCS / "reference" / "guarantees.md"
 PERFORMANCE = DOCS / "reference" / "performance.md"
 KILLERS = DOCS / "reference" / "killers.md"
+SCALE = DOCS / "explanation" / "scale.md"
+SECURITY = DOCS / "explanation" / "security.md"
 EXAMPLE = DOCS / "examples" / "hello.py"
 PLUGIN = DOCS / "examples" / "alarm.py"
 NOTICE = "<!-- Written by docs/generate.py: change the code, then run it. -->\n\n"
@@ -368,6 +370,19 @@ def outage_page(package: str) -> str:
     return str(beside("outage", f"{package}.page").page())
 
 
+def scale_page() -> str:
+    """The page about scale with its tables, from what was measured."""
+    text = SCALE.read_text(encoding="utf-8")
+    for name, content in beside("scale", "scaling.page").tables().items():
+        text = between(text, name, content)
+    return text
+
+
+def security_page() -> str:
+    """The page about security with what fuzzing found."""
+    return between(SECURITY.read_text(encoding="utf-8"), "fuzz", beside("security", "guided").table())
+
+
 def performance_page() -> str:
     """What was measured, from the results of the benchmarks."""
     return str(beside("bench", "measuring.page").page())
@@ -387,6 +402,8 @@ def pages() -> dict[Path, str]:
         OUTAGES: outage_page("matrix"),
         PERFORMANCE: performance_page(),
         KILLERS: outage_page("killers"),
+        SCALE: scale_page(),
+        SECURITY: security_page(),
     }
 
 

@@ -1,6 +1,7 @@
 """What others may have written, decoded: nothing but the errors that are promised, in bounded time and memory.
 
-``python tests/security/test_fuzz.py --seconds 600`` runs each target that long and prints executions and escapes; `tox -e fuzz` does that.
+``python tests/security/test_fuzz.py --seconds 600`` runs each target that long and prints executions and escapes; `tox -e fuzz` does that guided by
+coverage, with `guided.py`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What scale costs, counted: see docs/explanation/scale.md."""
