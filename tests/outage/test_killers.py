@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from killers import page
+from killers import busy, crowds, endings, page
 from killers.endings import END
-from killers.table import KILLERS, RESULTS, Killer
+from killers.table import KILLERS, PLAYS, RESULTS, Killer
 from matrix.cell import Cell
 from matrix.table import BACKENDS, Result, Results, read
 
@@ -23,6 +23,7 @@ from sofa_registry_adapters.testing.faults.site import Site
 from sofa_registry_adapters.testing.services import PRODUCTS, Service
 from sofa_registry_adapters.testing.sites import ServerSite, site_of_product
 
+MODULES = (busy, crowds, endings)
 ALL = os.environ.get("SOFA_OUTAGE", "") == "all"
 CELLS = [(backend, name) for backend in BACKENDS for name, one in KILLERS.items() if ALL or backend in one.gate]
 
@@ -72,7 +73,7 @@ def _play(killer: Killer, site: Site, folder: Path) -> Result:
     began = time.monotonic()
     cell = Cell(site, f"killer-{uuid.uuid4().hex[:8]}", folder)
     try:
-        killer.play(cell)
+        PLAYS[killer.name](cell)
         cell.finish()
     finally:
         site.heal()
@@ -103,6 +104,10 @@ def test_killer(backend: str, name: str, sites: Callable[[str], Site], tmp_path:
         _note(backend, site, killer, _result(killer, outcome="failed", reason=f"{type(error).__name__}: {error}"[:500]))
         raise
     _note(backend, site, killer, result)
+
+
+def test_every_killer_is_played() -> None:
+    assert set(PLAYS) == set(KILLERS)
 
 
 def test_every_killer_is_on_the_page_with_its_bounds() -> None:

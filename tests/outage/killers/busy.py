@@ -8,7 +8,7 @@ import msgspec
 from matrix.cell import Cell
 
 from killers.scene import START, Neighbours, tell, victim
-from killers.table import killer
+from killers.table import plays
 from killers.victim import Tried
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.testing.faults import PythonProcess
@@ -20,12 +20,7 @@ SHARE = 0.5
 """How much of a processor a process may use that can reach nobody."""
 
 
-@killer(
-    "eight threads compute in Python, for three leases",
-    *("I1", "I2", "I7"),
-    meanwhile="stays listed",
-    after="stays listed",
-)
+@plays
 def spinning_threads(cell: Cell) -> None:
     neighbours, seconds = Neighbours(cell, ECHO), min(cell.lease * 3, 40.0)
     child = victim(cell, "spin", ECHO, seconds=seconds)
@@ -37,23 +32,12 @@ def spinning_threads(cell: Cell) -> None:
     cell.judge.expect("I2", "the view lost it", holds=neighbours.seen(ECHO))
 
 
-@killer(
-    "a pattern that backtracks holds the interpreter's lock in C, for longer than a lease",
-    *("I1", "I2", "I5", "I7"),
-    meanwhile="gone when its lease is over: nothing of Python can run",
-    after="published again, by the same owner",
-    gate=("redis",),
-)
+@plays
 def long_pattern(cell: Cell) -> None:
     _frozen(cell, "pattern")
 
 
-@killer(
-    "a loop in C over a large range holds the interpreter's lock, for longer than a lease",
-    *("I1", "I2", "I5", "I7"),
-    meanwhile="gone when its lease is over: nothing of Python can run",
-    after="published again, by the same owner",
-)
+@plays
 def long_loop(cell: Cell) -> None:
     _frozen(cell, "arithmetic")
 
@@ -73,12 +57,7 @@ def _frozen(cell: Cell, mode: str) -> None:
     cell.stays("I1", "it stays", lambda: neighbours.listed(ECHO), min(cell.lease, 3.0))
 
 
-@killer(
-    "file descriptors run out (RLIMIT_NOFILE), and nothing else happens",
-    *("I1", "I7", "I10"),
-    meanwhile="stays listed: a heartbeat needs no new one",
-    after="stays listed",
-)
+@plays
 def no_files(cell: Cell) -> None:
     neighbours = Neighbours(cell, ECHO)
     child = victim(cell, "starve", ECHO)
@@ -91,14 +70,7 @@ def no_files(cell: Cell) -> None:
     neighbours.here(ECHO, "after that", cell.told)
 
 
-@killer(
-    "file descriptors run out, and the connection is reset",
-    *("I1", "I2", "I5", "I7", "I10"),
-    meanwhile="gone when its lease is over: nobody can connect without one; every call ends in time with an error of its type",
-    after="published again, when there are some",
-    absent={"local": "a file that is open is no connection"},
-    gate=("zookeeper",),
-)
+@plays
 def no_files_and_cut(cell: Cell) -> None:
     neighbours = Neighbours(cell, ECHO)
     child = victim(cell, "starve", ECHO)

@@ -10,7 +10,7 @@ import urllib.request
 from matrix.cell import SLACK, Cell, listed
 
 from killers.scene import MINE, OTHERS, START, Neighbours, tell, victim
-from killers.table import killer
+from killers.table import plays
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.testing.faults import PythonProcess, eventually, free_port
 from sofa_registry_adapters.testing.soak.bounds import LEASES, bounds_of
@@ -30,12 +30,7 @@ WITHIN = 15.0
 """Seconds in which gunicorn does what it is told."""
 
 
-@killer(
-    "pools of multiprocessing, by spawn, forkserver and fork; each worker publishes and is not told to withdraw",
-    *("I1", "I7", "I11"),
-    meanwhile="the parent's stays; each worker's is beside it",
-    after="the workers' are withdrawn when they end in good order; on etcd and Nacos a forked one is refused, typed",
-)
+@plays
 def multiprocessing_pools(cell: Cell) -> None:
     neighbours = Neighbours(cell, ECHO)
     child = victim(cell, "pools", ECHO)
@@ -50,13 +45,7 @@ def multiprocessing_pools(cell: Cell) -> None:
     cell.judge.expect("I1", "the parent's is gone", holds=neighbours.listed(ECHO))
 
 
-@killer(
-    "very many processes publish at the same moment, see the server restart, and are killed together",
-    *("I1", "I2", "I3", "I5", "I7"),
-    meanwhile="all are listed; none is missing after the restart",
-    after="all are gone when their connections or leases are found dead",
-    gate=("redis",),
-)
+@plays
 def everybody_at_once(cell: Cell) -> None:
     many = CROWD if cell.site.lines else min(CROWD, FILE)
     if many > FEW:
@@ -138,12 +127,7 @@ def on_exit(server):
 """
 
 
-@killer(
-    "gunicorn loads the application before it forks (`--preload`), which has a Registry open; workers use it, are killed, are replaced",
-    *("I1", "I2", "I3", "I7", "I11"),
-    meanwhile="the master's stays, whatever happens to its workers; on etcd and Nacos the workers' verbs are refused, typed",
-    after="withdrawn when the master ends on SIGTERM",
-)
+@plays
 def gunicorn_preload(cell: Cell) -> None:
     neighbours = Neighbours(cell, ECHO)
     server = _gunicorn(cell)

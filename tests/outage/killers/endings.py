@@ -10,7 +10,7 @@ from matrix.cell import Cell
 
 from killers import ending
 from killers.scene import START, Neighbours, tell, victim
-from killers.table import killer
+from killers.table import plays
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.testing.faults import PythonProcess
 from sofa_registry_adapters.testing.provider import Plan
@@ -71,14 +71,7 @@ _SHOWN = {"raises", "interrupted", "interrupts_main", "async_raises", "in_a_call
 """Ways to end for which Python itself shows a traceback."""
 
 
-@killer(
-    "it ends in good order: the main thread returns, `sys.exit`, an exception that nobody catches, Ctrl-C, SIGTERM with a handler, "
-    "an event loop that returns or raises; functions at exit that use the registry",
-    *("I2", "I3", "I7", "I11"),
-    meanwhile="withdrawn, at the end of the interpreter",
-    after="gone, with the process, and out of every view",
-    gate=("redis",),
-)
+@plays
 def good_order(cell: Cell) -> None:
     doomed = Doomed(cell, ending.GOOD)
     for name, service in doomed.services.items():
@@ -90,12 +83,7 @@ def good_order(cell: Cell) -> None:
     cell.within("I11", "what was published at exit is gone", lambda: not doomed.neighbours.listed(late), cell.told)
 
 
-@killer(
-    "it ends without a word: SIGTERM without a handler, `os._exit` in the main thread or another one, SIGABRT",
-    *("I2", "I3", "I5", "I7", "I11"),
-    meanwhile="still listed, as after SIGKILL",
-    after="gone when its connection or its lease is found dead",
-)
+@plays
 def without_a_word(cell: Cell) -> None:
     doomed = Doomed(cell, ending.SUDDEN)
     for name in doomed.services:
@@ -104,12 +92,7 @@ def without_a_word(cell: Cell) -> None:
         doomed.neighbours.gone(service, "after that", cell.dead)
 
 
-@killer(
-    "a thread calls `sys.exit`, which ends that thread only",
-    *("I1", "I7"),
-    meanwhile="stays listed",
-    after="stays listed",
-)
+@plays
 def thread_exits(cell: Cell) -> None:
     doomed = Doomed(cell, {ending.thread_exits: -signal.SIGKILL})
     process, service = doomed.processes["thread_exits"], doomed.services["thread_exits"]
@@ -119,12 +102,7 @@ def thread_exits(cell: Cell) -> None:
     assert process.alive
 
 
-@killer(
-    "the main thread returns while another one still works, for two seconds",
-    *("I1", "I2", "I3", "I7", "I11"),
-    meanwhile="stays listed until that thread has ended",
-    after="gone, with the process, and out of every view",
-)
+@plays
 def thread_goes_on(cell: Cell) -> None:
     doomed = Doomed(cell, {ending.thread_goes_on: 0}, seconds=LONGER)
     service, began = doomed.services["thread_goes_on"], time.monotonic()
@@ -134,14 +112,7 @@ def thread_goes_on(cell: Cell) -> None:
     doomed.neighbours.gone(service, "after that", cell.told, "I11")
 
 
-@killer(
-    "it ends while the registry is silent: with calls that wait in the main thread, in daemons, in a pool of threads; "
-    "with a watch that waits, a listener that never returns",
-    *("I2", "I3", "I5", "I7", "I11"),
-    meanwhile="the process ends in time; nobody can withdraw",
-    after="gone when its lease is over",
-    gate=("zookeeper",),
-)
+@plays
 def silent_registry(cell: Cell) -> None:
     doomed = Doomed(cell, ending.BLOCKED)
     with cell.hurt("black hole", "child") if cell.site.lines else cell.hurt("pause"):

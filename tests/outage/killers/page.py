@@ -6,11 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matrix.table import BACKENDS, Figure, Result, Results, read
 
-from killers import busy, crowds, endings
 from killers.table import KILLERS, RESULTS, Killer
-
-MODULES = (busy, endings, crowds)
-"""Imported for what they enter into the table."""
 
 INTRO = """\
 What kills, blocks or starves Python programs, done to real processes that publish: what the registry shows meanwhile and afterwards, and in how many
