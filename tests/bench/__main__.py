@@ -42,12 +42,12 @@ def line(cell: Cell) -> str:
 
 def run(module: ModuleType, backend: str, rounds: int) -> Report:
     """One goal on one backend."""
-    start = time.monotonic()
+    start, name = time.monotonic(), module.__name__.rpartition(".")[2]
     if backend:
         with place(backend) as where:
-            found = Report(module.GOAL, backend, machine(where.version), module.measure(where, rounds))
+            found = Report(module.GOAL, name, backend, machine(where.version), module.measure(where, rounds))
     else:
-        found = Report(module.GOAL, backend, machine(), module.measure(None, rounds))
+        found = Report(module.GOAL, name, backend, machine(), module.measure(None, rounds))
     found.seconds = round(time.monotonic() - start, 1)
     return found
 

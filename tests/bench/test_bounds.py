@@ -38,8 +38,8 @@ def test_a_lookup_of_what_was_read_is_a_few_look_ups_in_a_dictionary(tmp_path: P
             with registry.subscribe("echo", lambda change: change.instances[0]):
                 found = alternate(lookups(registry.lookup, {"echo": object()}.get), ROUNDS)
                 times[size] = ratio(found, "ours", "raw", cpu=True)
-    assert times[10] < 25
-    assert times[5_000] < 25
+    assert times[10] < 30
+    assert times[5_000] < 30
 
 
 def test_a_change_costs_the_same_in_a_large_service() -> None:

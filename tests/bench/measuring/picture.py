@@ -9,7 +9,7 @@ from measuring import report
 from measuring.report import Cell
 
 PICTURE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "performance.svg"
-COLORS = {"local": "#7a7a7a", "redis": "#c0392b", "zookeeper": "#27ae60", "etcd": "#2471a3", "nacos": "#8e44ad"}
+COLORS = {"redis": "#c0392b", "zookeeper": "#27ae60", "etcd": "#2471a3", "nacos": "#8e44ad"}
 
 
 def draw(path: Path = PICTURE) -> None:
@@ -45,7 +45,7 @@ def _latency(axes: Any, cells: dict[tuple[str, str], list[Cell]]) -> None:
         ylabel="ms, p50",
         title="A change to the listener",
     )
-    axes.legend(fontsize=6, ncols=2)
+    axes.legend(fontsize=6, ncols=2, loc="upper left")
 
 
 def _storm(axes: Any, cells: dict[tuple[str, str], list[Cell]]) -> None:

@@ -37,9 +37,10 @@ class Cell(msgspec.Struct, omit_defaults=True):
 
 
 class Report(msgspec.Struct, omit_defaults=True):
-    """One goal on one backend. ``backend`` is empty where none is concerned."""
+    """One goal on one backend. ``backend`` is empty where none is concerned; ``module`` of `measuring.goals` has measured it."""
 
     goal: str
+    module: str
     backend: str
     machine: Machine
     cells: list[Cell]
