@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import ClassVar
@@ -9,13 +10,24 @@ from typing import ClassVar
 import pytest
 
 from sofa_registry_adapters.engine.plugins import Plugins
+from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.handles import Registration
 from sofa_registry_adapters.registry import Registry
 from sofa_registry_adapters.settings import parse_target, scheme_of
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.store import RecordStore
 from sofa_registry_adapters.testing.contract import ConfigContract, RegistryContract, ServiceFaults
+from sofa_registry_adapters.testing.faults import eventually
+from sofa_registry_adapters.testing.faults.authority import Authority
 from sofa_registry_adapters.testing.faults.operators.redis import RedisOperator
-from sofa_registry_adapters.testing.services.redis_sets import ClusterSet, RedisSet, SentinelSet
+from sofa_registry_adapters.testing.services.redis_sets import (
+    ClusterSet,
+    RedisSet,
+    SentinelSet,
+    cluster_set,
+    sentinel_set,
+)
+from sofa_registry_adapters.testing.services.secured import Papers
 from sofa_registry_adapters.testing.store_contract import StoreContract, StoreFactory
 
 pytestmark = [pytest.mark.wide, pytest.mark.timeout(180)]
@@ -101,3 +113,30 @@ class TestSentinelStore(OnSentinels, SetStore):
 
 class TestClusterStore(OnCluster, SetStore):
     pass
+
+
+@pytest.mark.parametrize("build", (sentinel_set, cluster_set))
+def test_everything_over_tls(build: Callable[..., RedisSet], tmp_path: pathlib.Path) -> None:
+    """Also who the Sentinels, or nodes, name is spoken to over TLS, and his certificate and name verified; and so after a failover."""
+    authority = Authority(tmp_path / "authority")
+    papers = Papers(authority, authority.issue("server", "IP:127.0.0.1"))
+    options = {"snapshot": "off", "lease": 2.0, "call_timeout": 1.0}
+    with build(papers=papers) as servers:
+        assert servers.url.startswith("rediss+")
+        with Registry(servers.url, options=options) as stranger, pytest.raises(Unavailable, match="certificate"):
+            stranger.lookup("echo", timeout=3.0)
+        with Registry(servers.url, options={**options, "ca": str(authority.ca)}) as registry:
+            registration = registry.publish("echo", ["10.0.0.1:1", "10.0.0.2:1"])
+            assert len(registry.lookup("echo")) == 2
+            master = servers.writable()[0]
+            master.kill()
+            eventually(lambda: _written(registration), 30.0, "a replica takes over")
+            assert {one.weight for one in registry.lookup("echo")} == {7}
+
+
+def _written(registration: Registration) -> bool:
+    try:
+        registration.update(weight=7, timeout=0.5)
+    except RegistryError:
+        return False
+    return True

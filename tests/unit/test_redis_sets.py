@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pathlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from redis.asyncio import Connection
+from redis.asyncio import Connection, SSLConnection
 
 from sofa_registry_adapters import Registry
+from sofa_registry_adapters.backends.redis import BACKEND as REDIS
 from sofa_registry_adapters.backends.redis.asking import ask_most, gravest
 from sofa_registry_adapters.backends.redis.cluster import prefix
-from sofa_registry_adapters.backends.redis.connecting import part
+from sofa_registry_adapters.backends.redis.connecting import Wiring, part
 from sofa_registry_adapters.backends.redis.keys import Keyspace
 from sofa_registry_adapters.backends.redis.masters import home_of_master
 from sofa_registry_adapters.backends.redis.sentinel import database, master_name
@@ -37,6 +39,7 @@ SERVICES = [f"service {number}" for number in range(6)]
 LEAVING, *STAYING = SERVICES
 OPTIONS = {"lease": 2.0, "call_timeout": 1.0, "snapshot": "off"}
 FAILOVER = 20.0
+SECRET = "s3cret"
 
 
 def target_of(url: str) -> Target:
@@ -78,6 +81,14 @@ def test_what_a_url_says() -> None:
         "redis+cluster://h?prefix=b": "b",
     }.items():
         assert prefix(target_of(url)) == expected
+
+
+@pytest.mark.parametrize("scheme", ("rediss+sentinel", "rediss+cluster"))
+def test_tls_always_looks_at_the_name(scheme: str) -> None:
+    wiring = Wiring(target_of(f"{scheme}://h/main?ca=x"))
+    assert wiring._kind is SSLConnection
+    asked = {name: wiring._settings[name] for name in ("ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs")}
+    assert asked == {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": "x"}
 
 
 def test_the_slot_of_a_command_is_that_of_its_bucket() -> None:
@@ -207,6 +218,48 @@ def test_a_replica_is_not_taken_for_the_master(own_redis_sentinel: Callable[[], 
         asyncio.run(home_of(servers.replicas[0]))
 
 
+def rules_of(*more: str) -> list[str]:
+    """What `redis://` documents for its users, and more."""
+    text = REDIS.considerations.partition("default prefix: ")[2].partition(". A layout")[0]
+    return ["reset", "on", f">{SECRET}", *text.split(), *more]
+
+
+def test_users_of_servers_and_of_sentinels(
+    own_redis_sentinel: Callable[[], SentinelSet], tmp_path: pathlib.Path
+) -> None:
+    servers, file = own_redis_sentinel(), tmp_path / "password"
+    for node in servers.nodes:
+        ask(node, "ACL", "SETUSER", "app", *rules_of("+info"))
+    rights = ("+sentinel|master", "+sentinel|get-master-addr-by-name")
+    for sentinel in servers.sentinels:
+        ask(sentinel, "ACL", "SETUSER", "watcher", "reset", "on", ">other", "-@all", *rights)
+    url = servers.url.replace("://", f"://app:{SECRET}@")
+    options = {**OPTIONS, "sentinel_username": "watcher", "sentinel_password_file": str(file)}
+    file.write_text("other\n")
+    with Registry(url, options=options) as registry:
+        registry.publish("users", MANY)
+        assert len(registry.lookup("users")) == len(MANY)
+    for content, at in (("wrong", url), ("other", url.replace(SECRET, "wrong"))):
+        file.write_text(content)
+        with Registry(at, options=options) as registry, pytest.raises(Denied) as caught:
+            registry.lookup("users")
+        assert "wrong" not in str(caught.value)
+
+
+def test_a_user_of_a_cluster(own_redis_cluster: Callable[[], ClusterSet]) -> None:
+    servers = own_redis_cluster()
+    for node in servers.nodes:
+        ask(node, "ACL", "SETUSER", "app", *rules_of("+info", "+cluster"))
+    url = servers.url.replace("://", f"://app:{SECRET}@")
+    with Registry(url, options=OPTIONS) as registry:
+        for name in SERVICES:
+            registry.publish(name, MANY)
+            assert len(registry.lookup(name)) == len(MANY)
+    with Registry(url.replace(SECRET, "wrong"), options=OPTIONS) as registry, pytest.raises(Denied) as caught:
+        registry.lookup("echo")
+    assert "wrong" not in str(caught.value)
+
+
 def test_a_replica_that_takes_over_gets_everything_again(
     own_redis_sentinel: Callable[[], SentinelSet], closing: contextlib.ExitStack
 ) -> None:
@@ -247,7 +300,7 @@ def test_one_master_of_a_cluster_fails_over(
     assert _one_can_be_written(scene), "the other masters go on"
     eventually(lambda: master not in servers.masters_by(other), FAILOVER, "its replica takes over")
     scene.flows(8)
-    assert ask(other, "KEYS", "sofa:*") == []
+    assert any(ask(one, "KEYS", "shop:*") for one in servers.writable()), "the path is the prefix"
 
 
 def _one_can_be_written(scene: Scene) -> bool:

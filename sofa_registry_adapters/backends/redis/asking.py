@@ -35,7 +35,8 @@ async def ask_most(
         for task in waiting:
             task.cancel()
         if waiting:
-            await asyncio.wait(waiting)
+            # What they still run into is of no interest, and would be logged if nobody looked at it.
+            await asyncio.gather(*waiting, return_exceptions=True)
     return found, troubles
 
 

@@ -40,6 +40,10 @@ class Commands(ABC):
             raise answer
         return answer
 
+    async def run_behind(self, first: Command, commands: Sequence[Command]) -> list[Any]:
+        """As `run` of the first and the others; the others are carried out only if something is known about the first."""
+        return await self.run([first, *commands])
+
     @property
     @abstractmethod
     def cuts(self) -> int:
@@ -135,7 +139,8 @@ class ServerCommands(Commands):
         now = asyncio.get_running_loop().time()
         # The one used last is last, so the first ones are the oldest.
         await self._part_idle(sum(now - used > IDLE_SECONDS for _, used in self._idle))
-        if self._idle and self._idle[-1][0].home != self._connector.home:
+        if any(link.home != self._connector.home or _ended(link.connection) for link, _ in self._idle):
+            self._cuts += 1
             await self._part_idle(len(self._idle))
         return self._idle.pop()[0] if self._idle else await self._connector.connect()
 
@@ -157,6 +162,12 @@ class ServerCommands(Commands):
     async def close(self) -> None:
         self._closed = True
         await self._part_idle(len(self._idle))
+
+
+def _ended(connection: Connection) -> bool:
+    """Whether the server ended the connection while nobody used it."""
+    reader = connection._reader  # noqa: SLF001  the client library finds out by sending, when the outcome is unknown
+    return reader is None or reader.at_eof() or reader.exception() is not None
 
 
 async def _answer(connection: Connection) -> Any:

@@ -137,6 +137,7 @@ class ClusterCommands(Commands):
         self._nodes: dict[Address, ServerCommands] = {}
         self._homes: dict[int, str] = {}
         self._cuts_of_parted = 0
+        self._closed = False
 
     @property
     def cuts(self) -> int:
@@ -156,6 +157,9 @@ class ClusterCommands(Commands):
             raise answers[0]
         return answers
 
+    async def run_behind(self, first: Command, commands: Sequence[Command]) -> list[Any]:
+        return [*await self.run((first,)), *await self.run(commands)]
+
     def home_of(self, key: bytes) -> str:
         return self._homes.get(key_slot(key), "")
 
@@ -163,6 +167,8 @@ class ClusterCommands(Commands):
         with translating(self._connector.where):
             async with asyncio.timeout(self._connector.call_timeout):
                 plan = await self._connector.plan()
+        if self._closed:
+            raise Closed("the store was closed")
         await self._part(self._nodes.keys() - set(plan.masters))
         answers: list[Any] = [None] * len(commands)
         parts: dict[Address, list[int]] = {}
@@ -205,6 +211,7 @@ class ClusterCommands(Commands):
                 self._homes[key_slot(key)] = node.home_of(key)
 
     async def close(self) -> None:
+        self._closed = True
         await self._part(tuple(self._nodes))
 
     async def _part(self, addresses: Collection[Address]) -> None:

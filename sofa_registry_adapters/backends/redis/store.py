@@ -97,7 +97,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         calls = [session.call("put", chunk[0].bucket, *_triples(chunk)) for chunk in chunks]
         with session.writing({record.bucket for record in fitting if record.owned}):
             # Who finds a record by its message finds its bucket in the index.
-            _, *written = await session.commands.run([session.register(paths), *calls])
+            _, *written = await session.commands.run_behind(session.register(paths), calls)
             for chunk, answer in zip(chunks, written, strict=True):
                 self._note(session, chunk, answer, answers)
         return answers
@@ -197,7 +197,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
             raise error
         command = session.call("compare_and_put", record.bucket, *_triples((record,)), encode(expected or ""))
         with session.writing((record.bucket,) if record.owned else ()):
-            index, answer = await session.commands.run([session.register((record.bucket,)), command])
+            index, answer = await session.commands.run_behind(session.register((record.bucket,)), [command])
             revision = _compared(record.key, answer, index)
             if holding := session.holdings.get(record.bucket):
                 holding.drop((record.name,))

@@ -230,6 +230,35 @@ def _publish_late(scene: Scene) -> None:
 
 @row(
     18,
+    "replicas, then the master after a switch, then the Sentinels are restarted one by one, while providers change; twice",
+    *ALL,
+    "I9",
+    part="sentinel",
+    place=SENTINELS,
+    absent=ELSEWHERE,
+)
+def rolling_sentinels(cell: Cell) -> None:
+    servers = _set(cell)
+    assert isinstance(servers, SentinelSet)
+    with Scene(cell) as scene, cell.no_leaks():
+        scene.guard()
+        with _changing(scene):
+            for _ in range(ROUNDS):
+                for replica in servers.replicas:
+                    _restart(servers, replica)
+                master = servers.master
+                eventually(lambda: _switches(servers), ELECTED, "a Sentinel knows of a replica that is fit")
+                eventually(lambda: _replaced(servers, master), ELECTED, "another one is the master")  # noqa: B023
+                servers.await_whole()
+                _restart(servers, master)
+                for sentinel in servers.sentinels:
+                    _restart(servers, sentinel)
+        scene.settled("after the last of them", cell.back)
+        scene.flows(7)
+
+
+@row(
+    18,
     "each replica of a cluster, then each master after its replica took over, is restarted, while providers change; twice",
     *ALL,
     "I9",
@@ -254,6 +283,15 @@ def rolling_cluster(cell: Cell) -> None:
                     _restart(servers, master)
         scene.settled("after the last of them", cell.back)
         scene.flows(7)
+
+
+def _switches(servers: SentinelSet) -> bool:
+    """Whether a Sentinel begins to replace the master; after a restart of all replicas it may take some seconds to know them."""
+    try:
+        ask(servers.sentinels[0], "SENTINEL", "FAILOVER", NAME)
+    except OSError:
+        return False
+    return True
 
 
 def _restart(servers: RedisSet, server: LocalService) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.products import PRODUCTS
-from sofa_registry_adapters.testing.services.redis_sets.members import RedisSet, ask, member, told, until
+from sofa_registry_adapters.testing.services.redis_sets.members import BUS, RedisSet, ask, member, told, until
+from sofa_registry_adapters.testing.services.secured import Papers
 from sofa_registry_adapters.testing.services.service import ServiceError
 
 MASTERS = 3
 SLOTS = 16_384
 DOWN_SECONDS = 1.0
 """How long a node is silent before the others call it failing."""
-_BUS = 1
 _NODE = (
     'save ""',
     "appendonly no",
@@ -28,14 +28,16 @@ _NODE = (
 )
 
 
-def cluster_set() -> ClusterSet:
+def cluster_set(*, papers: Papers | None = None) -> ClusterSet:
     """A cluster that is whole, to be closed by the caller.
+
+    With ``papers`` they speak TLS, to each other as well; the ports of `Service` are without.
 
     Raises:
         ServiceUnavailable: there is no redis-server here.
         ServiceError: it did not become whole.
     """
-    made = ClusterSet()
+    made = ClusterSet(papers)
     try:
         made.build()
     except BaseException:
@@ -47,41 +49,44 @@ def cluster_set() -> ClusterSet:
 class ClusterSet(RedisSet):
     """See `cluster_set`. The verbs that are not for single servers are done to all nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, papers: Papers | None = None) -> None:
         redis = PRODUCTS["redis"]
         super().__init__(
             Product(
                 name="redis-cluster",
-                scheme="redis+cluster",
+                scheme="redis+cluster" if papers is None else "rediss+cluster",
                 port=redis.port,
                 package=redis.package,
                 image=redis.image,
                 probe=redis.probe,
                 local=redis.local,
-            )
+            ),
+            papers,
         )
 
     def build(self) -> None:
         """Start all nodes and make one cluster of them."""
         for _ in range(2 * MASTERS):
-            lines = lambda port: (*_NODE, f"cluster-port {port + _BUS}")  # noqa: E731
-            self.nodes.append(member(lines, inner_offsets=(_BUS,)))
+            self.nodes.append(member(self._lines, papers=self.papers))
         first, masters, replicas = self.nodes[0], self.nodes[:MASTERS], self.nodes[MASTERS:]
         for number, master in enumerate(masters):
             share = range(SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS)
             ask(master, "CLUSTER", "ADDSLOTS", *map(str, share))
             ask(master, "CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
         for node in self.nodes[1:]:
-            ask(first, "CLUSTER", "MEET", node.host, str(node.port), str(node.port + _BUS))
+            ask(first, "CLUSTER", "MEET", node.host, str(node.port + self._told), str(node.port + BUS))
         until(self._strangers, self.seconds)
         for master, replica in zip(masters, replicas, strict=True):
             ask(replica, "CLUSTER", "REPLICATE", str(ask(master, "CLUSTER", "MYID")))
         self.await_whole()
 
+    def _lines(self, port: int) -> Sequence[str]:
+        secured = ("tls-cluster yes",) if self.papers is not None else ()
+        return (*_NODE, f"cluster-port {port + BUS}", *secured)
+
     @property
     def url(self) -> str:
-        hosts = ",".join(f"{one.host}:{one.port}" for one in self.nodes[:MASTERS])
-        return f"{self.product.scheme}://{hosts}"
+        return f"{self.product.scheme}://{self._addresses(self.nodes[:MASTERS])}"
 
     def masters_by(self, node: LocalService) -> list[LocalService]:
         """Who has slots, as this node says; nobody if it does not answer."""
@@ -103,7 +108,7 @@ class ClusterSet(RedisSet):
     def replicas_of(self, master: LocalService) -> list[LocalService]:
         """Who follows this master."""
         about = [(one, told(one, "INFO", "replication")) for one in self.nodes]
-        return [one for one, said in about if said.get("master_port") == str(master.port)]
+        return [one for one, said in about if said.get("master_port") == str(master.port + self._told)]
 
     def _strangers(self) -> str:
         for node in self.nodes:

@@ -11,30 +11,47 @@ from sofa_registry_adapters.testing.faults.operators.redis import RedisOperator
 from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.product import Prepare, Product
 from sofa_registry_adapters.testing.services.products import PRODUCTS
+from sofa_registry_adapters.testing.services.secured import Papers
 from sofa_registry_adapters.testing.services.service import ABILITIES, Service, ServiceError, ServiceUnavailable
 
 LOOK_SECONDS = 0.05
+BUS, TLS = 1, 2
+"""Distances of further ports of a server from its own."""
 
 
-def member(lines: Callable[[int], Sequence[str]], *words: str, inner_offsets: Sequence[int] = ()) -> LocalService:
+def member(lines: Callable[[int], Sequence[str]], *words: str, papers: Papers | None = None) -> LocalService:
     """A server with a configuration file of its own, which it may write itself: what it was told last outlives its restart.
 
-    ``lines`` are those of the file, for a port; ``words`` come behind it on the command line.
+    ``lines`` are those of the file, for a port; ``words`` come behind it on the command line. With ``papers`` it speaks TLS as
+    well, on the port that is `TLS` after its own. The port that is `BUS` after it is free for it, too.
     """
     redis = PRODUCTS["redis"]
-    product = redis
-    if inner_offsets:
-        product = Product(
-            name=redis.name,
-            scheme=redis.scheme,
-            port=redis.port,
-            package=redis.package,
-            image=redis.image,
-            probe=redis.probe,
-            local=redis.local,
-            inner_offsets=inner_offsets,
-        )
-    return LocalService(product, _preparing(lines, words), persistent=False)
+    product = Product(
+        name=redis.name,
+        scheme=redis.scheme,
+        port=redis.port,
+        package=redis.package,
+        image=redis.image,
+        probe=redis.probe,
+        local=redis.local,
+        inner_offsets=(BUS, TLS),
+    )
+
+    def all_lines(port: int) -> Sequence[str]:
+        return (*lines(port), *(_encrypting(papers, port) if papers is not None else ()))
+
+    return LocalService(product, _preparing(all_lines, words), persistent=False)
+
+
+def _encrypting(papers: Papers, port: int) -> Sequence[str]:
+    return (
+        f"tls-port {port + TLS}",
+        f"tls-cert-file {papers.pair.cert}",
+        f"tls-key-file {papers.pair.key}",
+        f"tls-ca-cert-file {papers.authority.ca}",
+        f"tls-auth-clients {'yes' if papers.demanding else 'no'}",
+        "tls-replication yes",
+    )
 
 
 def _preparing(lines: Callable[[int], Sequence[str]], words: Sequence[str]) -> Prepare:
@@ -82,12 +99,19 @@ class RedisSet(Service):
     seconds = 40.0
     """Within these all is as it should be again, after whatever was done."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, papers: Papers | None = None) -> None:
         if isinstance(found := product.local(), str):
             raise ServiceUnavailable("redis", found, PRODUCTS["redis"].remedy)
         super().__init__(product, "127.0.0.1", 0, origin="local programs")
         self.nodes: list[LocalService] = []
+        self.papers = papers
+        self._told = TLS if papers is not None else 0
+        """How far the port by which others know a server is from its own."""
         atexit.register(self.close)
+
+    def _addresses(self, servers: Sequence[LocalService]) -> str:
+        """Where clients find these, as a URL has it."""
+        return ",".join(f"{one.host}:{one.port + self._told}" for one in servers)
 
     @property
     def everybody(self) -> Sequence[LocalService]:

@@ -8,6 +8,7 @@ from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.product import Product
 from sofa_registry_adapters.testing.services.products import PRODUCTS
 from sofa_registry_adapters.testing.services.redis_sets.members import RedisSet, ask, member, told
+from sofa_registry_adapters.testing.services.secured import Papers
 from sofa_registry_adapters.testing.services.service import ServiceError
 
 NAME = "main"
@@ -26,14 +27,16 @@ _NODE = (
 )
 
 
-def sentinel_set(*, min_replicas: int = 0) -> SentinelSet:
+def sentinel_set(*, min_replicas: int = 0, papers: Papers | None = None) -> SentinelSet:
     """A set that is whole, to be closed by the caller. ``min_replicas``: so many have to follow for the master to take a write.
+
+    With ``papers`` they speak TLS, to each other as well; the ports of `Service` are without.
 
     Raises:
         ServiceUnavailable: there is no redis-server here.
         ServiceError: it did not become whole.
     """
-    made = SentinelSet(min_replicas)
+    made = SentinelSet(min_replicas, papers)
     try:
         made.build()
     except BaseException:
@@ -45,30 +48,32 @@ def sentinel_set(*, min_replicas: int = 0) -> SentinelSet:
 class SentinelSet(RedisSet):
     """See `sentinel_set`. The verbs that are not for single servers are done to the master and the replicas; the Sentinels stay as they are."""
 
-    def __init__(self, min_replicas: int = 0) -> None:
+    def __init__(self, min_replicas: int = 0, papers: Papers | None = None) -> None:
         redis = PRODUCTS["redis"]
         super().__init__(
             Product(
                 name="redis-sentinel",
-                scheme="redis+sentinel",
+                scheme="redis+sentinel" if papers is None else "rediss+sentinel",
                 port=26379,
                 package=redis.package,
                 image=redis.image,
                 probe=redis.probe,
                 local=redis.local,
-            )
+            ),
+            papers,
         )
         self.sentinels: list[LocalService] = []
         self._lines = (*_NODE, f"min-replicas-to-write {min_replicas}", "min-replicas-max-lag 2")
 
     def build(self) -> None:
         """Start all servers."""
-        first = member(lambda _: self._lines)
+        first = member(lambda _: self._lines, papers=self.papers)
+        port = first.port + self._told
         self.nodes.append(first)
         for _ in range(REPLICAS):
-            self.nodes.append(member(lambda _: (*self._lines, f"replicaof {first.host} {first.port}")))
+            self.nodes.append(member(lambda _: (*self._lines, f"replicaof {first.host} {port}"), papers=self.papers))
         for _ in range(SENTINELS):
-            self.sentinels.append(member(lambda _: _watching(first), "--sentinel"))
+            self.sentinels.append(member(lambda _: _watching(first.host, port), "--sentinel", papers=self.papers))
         self.await_whole()
 
     @property
@@ -77,8 +82,7 @@ class SentinelSet(RedisSet):
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"{one.host}:{one.port}" for one in self.sentinels)
-        return f"{self.product.scheme}://{hosts}/{NAME}"
+        return f"{self.product.scheme}://{self._addresses(self.sentinels)}/{NAME}"
 
     @property
     def master(self) -> LocalService:
@@ -94,8 +98,8 @@ class SentinelSet(RedisSet):
         raise ServiceError(message)
 
     def node_at(self, port: int) -> LocalService:
-        """The node with this port."""
-        return next(one for one in self.nodes if one.port == port)
+        """The node that Sentinels know by this port."""
+        return next(one for one in self.nodes if one.port + self._told == port)
 
     @property
     def replicas(self) -> list[LocalService]:
@@ -128,7 +132,7 @@ class SentinelSet(RedisSet):
         assert isinstance(answer, list)
         said = dict(zip(answer[::2], answer[1::2], strict=True))
         wanted = {
-            "port": str(master.port),
+            "port": str(master.port + self._told),
             "flags": "master",
             "num-slaves": str(len(self.nodes) - 1),
             "num-other-sentinels": str(len(self.sentinels) - 1),
@@ -137,9 +141,9 @@ class SentinelSet(RedisSet):
         return f"says {wrong}" if wrong else ""
 
 
-def _watching(master: LocalService) -> Sequence[str]:
+def _watching(host: str, port: int) -> Sequence[str]:
     return (
-        f"sentinel monitor {NAME} {master.host} {master.port} {SENTINELS // 2 + 1}",
+        f"sentinel monitor {NAME} {host} {port} {SENTINELS // 2 + 1}",
         f"sentinel down-after-milliseconds {NAME} {DOWN_SECONDS * 1000:.0f}",
         f"sentinel failover-timeout {NAME} 3000",
         f"sentinel parallel-syncs {NAME} {REPLICAS}",
