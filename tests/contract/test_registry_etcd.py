@@ -74,10 +74,11 @@ class TestEtcdRegistry(RegistryContract):
         scene = Scene(registries)
         for weight in (1, 2):
             faults.black_hole()
-            eventually(lambda: scene.recorder.stale, registries.lease + STEP, "the outage is noticed")
+            # At once: the lease of the others ends while nothing is heard.
             faults.delete_behind(ECHO, MANY[weight])
             found = ask(faults.service, "kv/range", key="AA==", range_end="AA==", count_only=True)
             ask(faults.service, "kv/compaction", revision=found["header"]["revision"])
+            eventually(lambda: scene.recorder.stale, registries.lease + STEP, "the outage is noticed")
             faults.heal()
             scene.recovers(self.recovery_seconds + SLACK)
             scene.changes_flow(weight)

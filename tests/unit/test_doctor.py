@@ -104,7 +104,7 @@ def plain(text: str) -> str:
     text = re.sub(r"/\S*/registry\.db", "registry.db", text)
     # Each backend and each plug-in adds to the list.
     text = re.sub(
-        r"backend for the URL scheme '(\w+)'(.*?) Known are [\w, ]+", r"backend for the URL scheme '\1'\2", text
+        r"backend for the URL scheme '(\w+)'(.*?) Known are [\w+, ]+", r"backend for the URL scheme '\1'\2", text
     )
     return re.sub(r"within [\d.]+ s", "within some s", text)
 

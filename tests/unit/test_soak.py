@@ -206,7 +206,10 @@ def test_a_fault_is_possible_where_the_site_has_its_verbs() -> None:
     assert possible(memory, "line") == ()
     assert possible(there, "server") == ()
     assert "black hole" in {one.name for one in possible(there, "line")}
-    assert all(one.needs <= VERBS | {"kill", "start", "stop", "pause", "resume", "wipe"} for one in NEMESES.values())
+    assert all(
+        one.needs <= VERBS | {"kill", "start", "stop", "pause", "resume", "wipe", "deny", "allow"}
+        for one in NEMESES.values()
+    )
     with pytest.raises(NotImplementedError, match="forget"):
         memory.forget()
 
