@@ -49,7 +49,7 @@ def test_the_slopes() -> None:
     assert (round(found.fixed), round(found.each, 3), round(found.processor, 3)) == (50, 2, 7)
 
 
-@pytest.mark.parametrize("backend", ("redis", "zookeeper", "nacos"))
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_i13_was_held(backend: str) -> None:
     herds = read(backend).herds
     assert herds

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation
-from sofa_registry_adapters.backends.etcd.failures import again, is_token, of_connection, of_member, says, translating
+from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.errors import RegistryError, Unavailable
 
-PAUSE = 0.1
-"""Seconds after a failed attempt to connect in which calls get its answer and no further attempt is made."""
+PAUSES = (0.1, 0.2, 0.4, 0.8)
+"""Most seconds after so many failed attempts to connect until the next one, for which all wait who need a connection.
+
+However many they are: each follower of a service tries by itself, and a server that was away is found by all of its clients at once.
+"""
 AUTHENTICATE = messages.call("Auth", "Authenticate")
 
 
@@ -29,7 +33,8 @@ class Link:
         self._authenticating = asyncio.Lock()
         self._conversations: dict[Conversation, Callable[[RegistryError], None]] = {}
         self._parting: set[asyncio.Task[None]] = set()
-        self._failed: tuple[float, RegistryError] | None = None
+        self._failures = 0
+        self._pause_ends = 0.0
         self._closed = False
 
     async def ask(self, call: Call, request: Message, seconds: float = 0.0) -> Message:
@@ -64,9 +69,6 @@ class Link:
         if self._closed:
             raise Unavailable("the store was closed")
         if self._connecting is None:
-            loop = asyncio.get_running_loop()
-            if self._failed is not None and loop.time() < self._failed[0] + PAUSE:
-                raise again(self._failed[1])
             # One attempt for all who wait; who stops waiting does not end it.
             self._connecting = asyncio.create_task(self._connect())
             self._connecting.add_done_callback(_look)
@@ -74,19 +76,22 @@ class Link:
             return await asyncio.shield(self._connecting)
 
     async def _connect(self) -> Connection:
-        connection = None
+        connection, loop = None, asyncio.get_running_loop()
         try:
+            await asyncio.sleep(max(0.0, self._pause_ends - loop.time()))
             connection = await self._connector.connect()
             if not self.token:
                 await self._authenticate(connection, "")
         except BaseException as error:
             if isinstance(error, RegistryError):
-                self._failed = asyncio.get_running_loop().time(), error
+                self._failures += 1
+                pause = PAUSES[min(self._failures, len(PAUSES)) - 1]
+                self._pause_ends = loop.time() + pause * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
             if connection is not None:
                 self._aside(connection.close())
             raise
         else:
-            self.current = connection
+            self._failures, self.current = 0, connection
             return connection
         finally:
             self._connecting = None

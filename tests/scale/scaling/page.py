@@ -161,7 +161,7 @@ def _herds(found: Sequence[Scale]) -> str:
                     f"`{scale.backend}`",
                     "kept" if one.kept else "lost",
                     _number(one.clients),
-                    _number(one.attempts),
+                    _number(one.attempts) if one.attempts else "not counted",
                     _number(one.connections),
                     _number(one.idle),
                     _number(one.operations),
