@@ -121,13 +121,6 @@ class Sdk:
             await self.client.deregister_instance(DeregisterInstanceParam(**about))
         return found
 
-    def listed(self, service: str) -> int:
-        """How many instances it reads from the server, its cache left out."""
-        from v2.nacos import ListInstanceParam
-
-        about = ListInstanceParam(service_name=service, group_name="DEFAULT_GROUP", subscribe=False)
-        return len(self.run(self.client.list_instances(about)))
-
     def close(self) -> None:
         """Disconnect."""
         self.run(self.client.shutdown())

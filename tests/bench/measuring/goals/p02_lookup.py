@@ -2,7 +2,7 @@
 
 Baseline: `dict.get` of a constant key, one call of a built-in method. Ours: `Registry.lookup` of a service that is subscribed to, with its name as
 text, at 10 to 10 000 instances, after the listener has read the view once; both stand in the same loop over many calls, in CPU time of the thread. Limit: three times the baseline, and the same at any size.
-Peers: `get_members` of tooz (a group of three), which asks the server each time; `list_instances` of nacos-sdk-python, which has a cache as ours has.
+Peers: `get_members` of tooz (a group of three), which asks the server each time.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Our store wrote them. Baseline: the raw client reads the same records as bytes: kazoo the children and then each node, all requests sent at once; etcd3's `get_prefix`;
 one `HGETALL`; one SELECT; on Nacos one query, its hosts split but not decoded. Ours: `Registry.lookup` of a service that is not watched: decoded, checked instances. Limits: ZooKeeper
 0.05 times (for layouts whose child names say it all; the native one has to read the nodes, too), etcd 0.5, Redis 1.2 times.
-Peers: `list_instances` of nacos-sdk-python with an empty cache, 1 000 instances, since its connection takes 4 MB.
+nacos-sdk-python answers from what it has subscribed to and is no measure here; a group of tooz has names only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from measuring import peers
 from measuring.content import address, metadata
 from measuring.places import Place
 from measuring.raw.client import raw_client
@@ -41,25 +40,21 @@ def measure(place: Place, rounds: int) -> list[Cell]:
                 author.fill(f"echo-{size}", size)
         registry = stack.enter_context(place.registry())
         raw = stack.enter_context(raw_client(place))
-        sdk = stack.enter_context(peers.sdk(place)) if place.backend == "nacos" else None
-        return [_cell(place, size, rounds, (registry, raw, sdk)) for size in sizes]
+        return [_cell(place, size, rounds, (registry, raw)) for size in sizes]
 
 
 def _cell(place: Place, size: int, rounds: int, parts: Any) -> Cell:
-    registry, raw, sdk = parts
+    registry, raw = parts
     name, count = f"echo-{size}", max(1, min(50, 5_000 // size))
     assert len(registry.lookup(name, timeout=30)) == len(raw.snapshot(name)) == size
     sides = {
         "ours": repeated(lambda: registry.lookup(name, timeout=30), count),
         "raw": repeated(lambda: raw.snapshot(name), count),
     }
-    if sdk is not None:
-        sides["nacos-sdk-python"] = repeated(lambda: sdk.listed(name), count)
     found = alternate(sides, rounds)
     shown = {side: figures(played) for side, played in found.items()}
     times = ratio(found, "ours", "raw")
     ratios = {"ours / raw, CPU": ratio(found, "ours", "raw", cpu=True)}
-    ratios |= {f"ours / {side}": ratio(found, "ours", side) for side in found if side not in {"ours", "raw"}}
     if size == SIZES[-1] and place.backend in LIMITS:
         return of_limit(
             "snapshot against raw", times, "times", LIMITS[place.backend], n=size, sides=shown, ratios=ratios

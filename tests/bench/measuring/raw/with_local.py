@@ -50,7 +50,7 @@ class Raw(RawClient):
     def snapshot(self, service: str) -> Sequence[bytes]:
         connection = _connect(f"{self._place.folder}/registry.db")
         try:
-            found = connection.execute("SELECT value FROM records WHERE bucket LIKE ?", (f"%services%{service}%",))
+            found = connection.execute("SELECT value FROM records WHERE bucket = ?", (f"/services/{service}/",))
             return [value for (value,) in found]
         finally:
             connection.close()
