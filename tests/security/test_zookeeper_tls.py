@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import pathlib
 import shutil
+import socket
+import struct
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -102,6 +107,25 @@ def test_an_expired_server(papers: Papers, tmp_path: pathlib.Path, root: str) ->
             registry.lookup("echo", timeout=2.0)
     finally:
         service.close()
+
+
+def test_connections_that_are_reset_before_tls_begins(papers: Papers) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.close()
+
+        threading.Thread(target=reset, daemon=True).start()
+        port = listener.getsockname()[1]
+        with Registry(f"zks://localhost:{port}", options=trust(papers)) as registry, pytest.raises(Unavailable):
+            registry.lookup("echo", timeout=2.0)
+        listener.shutdown(socket.SHUT_RDWR)
+    # A socket that was left open would be complained of here.
+    gc.collect()
 
 
 def test_files_that_cannot_be_used(zookeeper: Service, papers: Papers, tmp_path: pathlib.Path) -> None:

@@ -132,6 +132,8 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
             raise
 
     def _secured(self, sock: socket.socket, context: ssl.SSLContext, host: str, deadline: float) -> ssl.SSLSocket:
+        # Raises if the other side has hung up by now: wrap_socket would raise as well, and leave the socket open.
+        sock.getpeername()
         secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         try:
             while True:
