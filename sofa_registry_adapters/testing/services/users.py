@@ -129,8 +129,9 @@ class _Nacos(Accounts):
         self.allow()
 
     def replace(self) -> None:
-        self.password = secrets.token_hex(8)
-        self._ask("PUT", "user", username=self.user, newPassword=self.password)
+        # Nobody but the user may do that.
+        own, self.password = self._token(self.user, self.password), secrets.token_hex(8)
+        self._ask("PUT", "user", own, username=self.user, newPassword=self.password)
 
     def deny(self) -> None:
         self._ask("DELETE", "permission", role=self.user, resource="*:*:*", action="rw")
@@ -144,8 +145,9 @@ class _Nacos(Accounts):
         form = {"serviceName": "anything", "accessToken": self._token(self.user, self.password)}
         return self._request("GET", "client/ns/instance/list", form)[0] not in {401, 403}
 
-    def _ask(self, verb: str, what: str, **form: str) -> None:
-        status, text = self._request(verb, f"auth/{what}", {**form, "accessToken": self._token(nacos.USER, self._root)})
+    def _ask(self, verb: str, what: str, token: str = "", **form: str) -> None:
+        signed = {**form, "accessToken": token or self._token(nacos.USER, self._root)}
+        status, text = self._request(verb, f"auth/{what}", signed)
         if status != 200:
             raise ServiceError(f"{self.service!r} answered {verb} {what} with {status}: {text[:200]!r}")
 
