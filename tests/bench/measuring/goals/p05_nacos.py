@@ -195,16 +195,26 @@ async def play(client: Callable[..., Any], place: Place, publisher: Publisher) -
     return Round(wall, sum(cpu) / len(cpu))
 
 
+async def keep(way: Transport) -> None:
+    """Say something now and then: a server drops a connection that has been silent for twenty seconds, and all that came by it."""
+    while True:
+        await asyncio.sleep(4)
+        await way.probe(await way.connection())
+
+
 async def run(place: Place, size: int, rounds: int) -> dict[str, list[Round]]:
     """All rounds with a service of this size."""
     found: dict[str, list[Round]] = {name: [] for name in CLIENTS}
     async with transport(place.url, lambda *_: None) as many, transport(place.url, lambda *_: None) as one:
         publisher = Publisher(many, one, size)
         await publisher.start()
+        keeping = [asyncio.create_task(keep(way)) for way in (many, one)]
         await asyncio.sleep(1)
         for _ in range(rounds):
             for name, client in CLIENTS.items():
                 found[name].append(await play(client, place, publisher))
+        for task in keeping:
+            task.cancel()
     return found
 
 
