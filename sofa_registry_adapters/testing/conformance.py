@@ -203,7 +203,7 @@ def _contract_of(item: pytest.Item) -> str | None:
 
 
 def _promise(owner: type, contract: str, name: str) -> Promise:
-    documented = (getattr(base.__dict__.get(name), "__doc__", None) for base in owner.__mro__)
+    documented = (base.__dict__[name].__doc__ for base in owner.__mro__ if name in base.__dict__)
     text = next(filter(None, documented), None)
     said = " ".join(inspect.cleandoc(text).split()) if text else sentence_of(name)
     return Promise(contract, number_of(name), name, said)

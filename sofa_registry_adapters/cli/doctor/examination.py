@@ -27,6 +27,7 @@ from sofa_registry_adapters.engine.sources import read_sources
 from sofa_registry_adapters.errors import RegistryError, Unsupported
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
+from sofa_registry_adapters.settings import redacted
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.diagnosis import DiagnosableStore
 from sofa_registry_adapters.spi.store import Bucket, RecordKey, RecordStore, StoreSnapshot
@@ -47,6 +48,10 @@ class Wish(msgspec.Struct, frozen=True):
     timeout: float = 5.0
     leaving: float = LEAVING
     tell: Callable[[str], object] = str
+
+    def __repr__(self) -> str:
+        # An URL may have a password in it.
+        return f"<Wish {redacted(self.url) if self.url else 'without a URL'}>"
 
 
 async def examine(wish: Wish, clock: Clock) -> Report:

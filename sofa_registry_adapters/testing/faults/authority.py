@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+SIGNS = "-addext keyUsage=critical,keyCertSign,cRLSign"
+"""Python 3.13 believes no authority that does not say so."""
 KEY = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 
 
@@ -26,7 +28,7 @@ class Authority:
         directory.mkdir(parents=True, exist_ok=True)
         self.ca: Path = directory / "ca.pem"
         self._key = directory / "ca.key"
-        run(f"req -x509 {KEY} -days 2 -subj /CN=authority -keyout", self._key, "-out", self.ca)
+        run(f"req -x509 {KEY} {SIGNS} -days 2 -subj /CN=authority -keyout", self._key, "-out", self.ca)
 
     @staticmethod
     def possible() -> bool:
