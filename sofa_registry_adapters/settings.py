@@ -308,7 +308,8 @@ def read_value(option: Option, value: Value) -> Value:
         shown = "this value" if option.kind == "secret" else repr(value)
         raise InvalidURL(f"the option {option.name} is {option.kind}, and {shown} is not") from None
     if option.choices and read not in option.choices:
-        raise InvalidURL(f"the option {option.name} is one of {', '.join(option.choices)}, not {value!r}")
+        known = ", ".join(one or "empty" for one in option.choices)
+        raise InvalidURL(f"the option {option.name} is one of {known}, not {value!r}")
     if isinstance(read, int | float) and not isinstance(read, bool):
         low, high = option.least, option.most
         if low is not None and read < low:

@@ -72,6 +72,12 @@ class _Watched:
         self.armed = False
         self.quiet = 0
 
+    def arm(self, answer: wire.Answer) -> None:
+        """The server watches."""
+        if not self.armed:
+            self.armed = True
+            self.quiet = max(self.quiet, answer.zxid - 1)
+
 
 class Watches:
     """All watches over one connection; a cut empties it, except for the list of what is guarded."""
@@ -83,8 +89,9 @@ class Watches:
 
     async def subscribe(self, feed: Feed, send: Send) -> None:
         """Let the feed have every change from now on."""
-        self._use(feed.path).feeds.append(feed)
-        await self._arm(feed.path, send)
+        watched = self._use(feed.path)
+        watched.feeds.append(feed)
+        watched.arm(await send(wire.AddWatch(feed.path)))
 
     def unsubscribe(self, feed: Feed, send: Send) -> None:
         """End it, and the watch on the server if it was the last user."""
@@ -170,23 +177,13 @@ class Watches:
             del self._watched[path]
             send(wire.RemoveWatch(path))
 
-    async def _arm(self, path: str, send: Send) -> None:
-        answer = await send(wire.AddWatch(path))
-        watched = self._watched.get(path)
-        if watched is not None and not watched.armed:
-            watched.armed = True
-            watched.quiet = max(watched.quiet, answer.zxid - 1)
-
     def _arm_all(self, paths: Iterable[str], send: Send) -> Guarding:
-        todo = [path for path in paths if (watched := self._watched.get(path)) is not None and not watched.armed]
-        answers = [send(wire.AddWatch(path)) for path in todo]
+        found = [(path, watched) for path in paths if (watched := self._watched.get(path)) is not None]
+        # What a cut has replaced meanwhile is not armed by an answer from before it.
+        asked = [(watched, send(wire.AddWatch(path))) for path, watched in found if not watched.armed]
 
         async def answered() -> None:
-            for path, waiting in zip(todo, answers, strict=True):
-                answer = await waiting
-                watched = self._watched.get(path)
-                if watched is not None and not watched.armed:
-                    watched.armed = True
-                    watched.quiet = max(watched.quiet, answer.zxid - 1)
+            for watched, waiting in asked:
+                watched.arm(await waiting)
 
         return answered

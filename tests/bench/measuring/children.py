@@ -37,12 +37,15 @@ def command(program: str, place: Place, *more: object) -> list[str]:
     return [sys.executable, "-c", start, program, json.dumps(where), json.dumps(more)]
 
 
+def environment() -> dict[str, str]:
+    """That of a new interpreter, as users have it: what it imports was compiled by one before it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(program: str, place: Place, *more: object) -> Any:
     """What the program says."""
-    # As users have it: compiled by the first of the rounds.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        command(program, place, *more), check=True, capture_output=True, text=True, timeout=120, env=environment
+        command(program, place, *more), check=True, capture_output=True, text=True, timeout=120, env=environment()
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from measuring.children import environment
 from measuring.report import Cell, of_limit
 from measuring.rounds import alternate, figures, ratio
 
@@ -33,7 +34,9 @@ def imported(timed: str, before: str = "") -> Callable[[], list[float]]:
     program = TIMED.format(before=before, timed=timed)
 
     def play() -> list[float]:
-        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment()
+        )
         return [float(done.stdout.split()[-1])]
 
     return play
