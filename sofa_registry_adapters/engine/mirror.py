@@ -164,11 +164,13 @@ class Mirror(Follower[Snapshot | Patch]):
     def _apply(self, update: Snapshot | Patch) -> None:
         last = self._last
         same = last is not None and last.epoch == update.revision.epoch
+        anew = last is not None and not same
         if last is not None and same and update.revision.counter < last.counter:
             if isinstance(update, Patch):
                 return
             # The product went back: it was wiped or restored.
             self._era += 1
+            anew = True
         # A view from disk is one to protect as well: providers may be as slow to come back as their registry.
         first = not self.known.is_set()
         self._last = update.revision
@@ -182,7 +184,7 @@ class Mirror(Follower[Snapshot | Patch]):
             gone = [name for name in update.removed if name in visible]
         marked = [name for name, one in changed.items() if one.state == "leaving"]
         fresh = {name: one for name, one in changed.items() if one.state == "up" and visible.get(name) != one}
-        self._settle(changed, marked, gone, fresh, first=first)
+        self._settle(changed, marked, gone, fresh, first=first, anew=anew)
         self._report(update.rejected)
 
     def _settle(
@@ -193,11 +195,13 @@ class Mirror(Follower[Snapshot | Patch]):
         fresh: dict[str, Instance],
         *,
         first: bool,
+        anew: bool,
     ) -> None:
         protection, before = self._protection, bool(self._protection.held)
         for name in changed:
             protection.returned(name)
-        passed, held = (gone, []) if first else protection.sort(gone, self.source.instances, self._clock.monotonic())
+        now = self._clock.monotonic()
+        passed, held = (gone, []) if first else protection.sort(gone, self.source.instances, now, anew=anew)
         left = [name for name in marked if name in self.source.instances]
         self._change(fresh, [*left, *passed], self._last)
         if held and not before:

@@ -2,7 +2,8 @@
 
 The rule. At once pass: instances that said they are leaving, disabled ones, and losses that leave at
 least one instance and take less than half within a second. Held back: the loss of the last one,
-and of half and more of three and more. A hold ends when they return, or after ``hold`` seconds with a read that confirms the loss.
+and of half and more of three and more; any loss in the first list of a store that begins anew, after a
+restart without its data or behind another server: it may not know everybody yet. A hold ends when they return, or after ``hold`` seconds with a read that confirms the loss.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ class Protection:
         self.since: float = 0.0
         self._losses: deque[tuple[float, int]] = deque()
 
-    def sort(self, gone: Collection[str], visible: Mapping[str, Instance], now: float) -> tuple[list[str], list[str]]:
-        """Which of the unmarked losses ``gone`` pass, and which are to be kept from now on."""
+    def sort(
+        self, gone: Collection[str], visible: Mapping[str, Instance], now: float, *, anew: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """Which of the unmarked losses ``gone`` pass, and which are to be kept from now on. ``anew``: the store began anew."""
         counted = [name for name in gone if name in visible and name not in self.held and visible[name].enabled]
         silent = [name for name in gone if name in visible and name not in self.held and not visible[name].enabled]
         if not counted:
             return silent, []
-        if self.hold and self._alarming(visible, len(counted), now):
+        if self.hold and (self._alarming(visible, len(counted), now) or anew):
             # A later loss waits its own time, and the earlier ones with it.
             self.since = now
             self.held.update((name, visible[name]) for name in counted)

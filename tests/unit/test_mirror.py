@@ -560,6 +560,24 @@ class TestPreload:
 
         asyncio.run(main())
 
+    def test_a_registry_that_begins_anew_gets_time_to_know_everybody_again(self) -> None:
+        """After a restart without its data its first list may be a part, as providers come back one after the other."""
+
+        async def main() -> None:
+            glass = Glass()
+            async with glass:
+                await glass.feed(snapshot("abcdefgh", 7))
+                await glass.feed(snapshot("abcdef", 1, epoch="f"))
+                assert (glass.ids(), glass.mirror.view().protected) == ("abcdefgh", True)
+                await glass.feed(patch(2, changed="g", epoch="f"))
+                glass.backend.found = snapshot("abcdefg", 2, epoch="f")
+                await glass.pass_by(11)
+                assert (glass.ids(), glass.mirror.view().protected) == ("abcdefg", False)
+                await glass.feed(patch(3, removed="a", epoch="f"))
+                assert glass.ids() == "bcdefg"
+
+        asyncio.run(main())
+
     def test_a_registry_that_came_back_empty_does_not_empty_a_saved_view_at_once(self) -> None:
         async def main() -> None:
             glass = Glass()

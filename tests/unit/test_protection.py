@@ -56,6 +56,14 @@ def test_the_rule(there: str, disabled: str, gone: str, passes: str, held: str) 
     assert sorted(protection.held) == list(held)
 
 
+def test_a_store_that_begins_anew_may_not_know_everybody_yet() -> None:
+    protection = Protection(10.0)
+    assert protection.sort(["a"], fleet(*"abcdef"), 100.0, anew=True) == ([], ["a"])
+    assert protection.sort(["b"], fleet(*"abcdef"), 105.0) == (["b"], [])
+    assert protection.due(106.0) == 4.0
+    assert Protection(0.0).sort(["a"], fleet(*"abcdef"), 100.0, anew=True) == (["a"], [])
+
+
 def test_off_means_off() -> None:
     protection = Protection(0.0)
     assert protection.sort(["a", "b"], fleet("a", "b"), 1.0) == (["a", "b"], [])
