@@ -1,9 +1,10 @@
 """When too many instances vanish at once, they are kept a while: a fault is never an empty list.
 
 The rule. At once pass: instances that said they are leaving, disabled ones, and losses that leave at
-least one instance and take less than half within a second. Held back: the loss of the last one,
-and of half and more of three and more; any loss in the first list of a store that begins anew, after a
-restart without its data or behind another server: it may not know everybody yet. A hold ends when they return, or after ``hold`` seconds with a read that confirms the loss.
+least one instance and take less than half within a second. Held back: the loss of the last one, and of half
+and more of three and more; any loss in the first list of a store that begins anew, after a restart without
+its data or behind another server: it may not know everybody yet. A hold ends when they return, or after
+``hold`` seconds with a read that confirms the loss.
 """
 
 from __future__ import annotations
