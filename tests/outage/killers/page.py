@@ -31,8 +31,8 @@ ELSEWHERE = """\
 | `os.fork`: the child exits, closes, collects garbage, publishes | the parent's stays | the parent's stays; the child's is its own, or is refused | row 27, `test_71_fork` |
 | listeners that raise, block, call back | stays listed | stays listed | row 26 |
 
-**What does not hold**: on Nacos, whose instances are in the memory of the server, two hundred processes on two processors are not back all at once after its restart. A
-consumer that reads the list meanwhile finds some missing, and because these are fewer than half of it, no view is [held](../explanation/guarantees.md) for them: it lost up to 41 of 200 until they were back.
+On Nacos, whose instances are in the memory of the server, two hundred processes on two processors are not back all at once after its restart: consumers
+keep who is missing in the first list, [protected](../explanation/guarantees.md), until the hold is over.
 
 While one call in C holds the interpreter's lock, no library can do anything in that process: not answer, not renew. What counts is what happens after it, and that
 consumers are not misled: where nobody else publishes the service, its last instance is served from the view until the hold is over.
