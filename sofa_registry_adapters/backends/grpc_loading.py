@@ -1,12 +1,20 @@
-"""grpc, imported so that a fork harms nobody: for the backends that speak it."""
+"""grpc, so that a fork harms nobody: how it is imported, and when a process that used it may be forked. For the backends that speak it."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
 _VARIABLE = "GRPC_ENABLE_FORK_SUPPORT"
+_TASKS = Path("/proc/self/task")
+_ENDING = frozenset({"grpc_shutdown\n", "grpc_global_tim\n"})
+"""What grpc calls threads that are there until it has ended, some milliseconds after its last channel was closed."""
+_ENDS_WITHIN = 1.0
 
 
 def load_grpc() -> None:
@@ -16,6 +24,7 @@ def load_grpc() -> None:
     it does. Without them it only cannot use what it inherited, which it never does. grpc reads the variable when it is
     imported, and never again.
     """
+    _watch_forks()
     if "grpc" in sys.modules or _VARIABLE in os.environ:
         importlib.import_module("grpc")
         return
@@ -24,3 +33,45 @@ def load_grpc() -> None:
         importlib.import_module("grpc")
     finally:
         del os.environ[_VARIABLE]
+
+
+class Channels:
+    """How many channels of ours there are, and when the last one was closed. For the engine's thread."""
+
+    open = 0
+    ended = float("-inf")
+
+    @classmethod
+    def opened(cls, channel: Any) -> Any:
+        """The channel; `closed` is called once for it."""
+        cls.open += 1
+        return channel
+
+    @classmethod
+    def closed(cls) -> None:
+        """A channel is not used any more."""
+        cls.open -= 1
+        cls.ended = time.monotonic()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork") and _TASKS.is_dir():
+        os.register_at_fork(before=_await_end)
+
+
+def _await_end() -> None:
+    """Before a fork: let a grpc that is about to end do so, else the child inherits one that never ends and never connects."""
+    deadline = Channels.ended + _ENDS_WITHIN
+    while not Channels.open and time.monotonic() < deadline and _is_ending():
+        time.sleep(0.001)
+
+
+def _is_ending() -> bool:
+    for task in _TASKS.iterdir():
+        try:
+            if (task / "comm").read_text() in _ENDING:
+                return True
+        except OSError:  # it ended meanwhile
+            continue
+    return False

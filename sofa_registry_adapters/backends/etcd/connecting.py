@@ -15,6 +15,7 @@ import grpc
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.failures import translate, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
+from sofa_registry_adapters.backends.grpc_loading import Channels
 from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
 from sofa_registry_adapters.spi.logging_in import present_login
@@ -52,7 +53,7 @@ class Connection:
 
     def __init__(self, where: str, channel: Any) -> None:
         self.where = where
-        self._channel = channel
+        self._channel = Channels.opened(channel)
         self._methods: dict[str, Any] = {}
 
     async def ask(self, call: Call, request: Message, token: str, seconds: float) -> Message:
@@ -79,7 +80,10 @@ class Connection:
         channel, self._channel = self._channel, None
         self._methods.clear()
         if channel is not None:
-            await channel.close()
+            try:
+                await channel.close()
+            finally:
+                Channels.closed()
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:

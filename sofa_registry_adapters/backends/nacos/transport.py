@@ -27,6 +27,7 @@ import grpc
 import grpc.aio
 import msgspec
 
+from sofa_registry_adapters.backends.grpc_loading import Channels
 from sofa_registry_adapters.backends.nacos import wire
 from sofa_registry_adapters.backends.nacos.access import ABSENT, Access
 from sofa_registry_adapters.backends.nacos.connection import UNREGISTERED, Connection, Handler, Server
@@ -73,7 +74,7 @@ class Transport:
         if self._held is None:
             # Never connected. grpc sets itself up for the first of its channels, and aborts the process if there is no file
             # descriptor left for that: not each time that we connect again.
-            self._held = grpc.aio.insecure_channel("127.0.0.1:0")
+            self._held = Channels.opened(grpc.aio.insecure_channel("127.0.0.1:0"))
         await self._access.token()
         await self.connection()
 
@@ -94,7 +95,10 @@ class Transport:
             await self._connection.close()
         held, self._held = self._held, None
         if held is not None:
-            await held.close()
+            try:
+                await held.close()
+            finally:
+                Channels.closed()
 
     @property
     def has_account(self) -> bool:
