@@ -152,6 +152,9 @@ class Soak:
             time.sleep(max(0.0, began + step.at - time.monotonic()))
             self._actor(step).post(step)
         self._drain()
+        if any(one.verb == "unpublish" for one in steps) and any(one.verb in NEMESES for one in steps):
+            # Who was cut off meanwhile has not seen the mark of those who left, and holds them as lost.
+            self._model.note_death()
         self._settle()
         self._clean()
 
