@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -38,7 +39,17 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             yield made
 
 
+@pytest.fixture
+def unheard() -> Iterator[None]:
+    """pytest keeps every log record of a test, with the frames of its errors and what these hold: that is not to be taken for ours."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []
+    yield
+    root.handlers = handlers
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("unheard")
 @pytest.mark.timeout(SECONDS + 100)
 def test_soak(site: Site, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     seed = random.SystemRandom().randrange(10**6) if SEED == "random" else int(SEED)

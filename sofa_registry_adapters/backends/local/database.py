@@ -8,6 +8,7 @@ import random
 import sqlite3
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -56,6 +57,7 @@ class Database:
         self._place = place
         self.patience = patience
         self._connection: sqlite3.Connection | None = None
+        self._ended = False
 
     @property
     def connected(self) -> bool:
@@ -73,11 +75,13 @@ class Database:
         """From now on use this file, which has this epoch; any other one is `Replaced`."""
         with self.lock:
             self.drop()
+            self._ended = False
             self._identity = identity
             self.epoch = epoch
 
     def close(self) -> None:
-        """Close the connection unless it is in use at this moment. Never raises."""
+        """Close the connection, or let the call that uses it at this moment do so when it is done. Never raises."""
+        self._ended = True
         if self.lock.acquire(blocking=False):
             try:
                 self.drop()
@@ -105,19 +109,36 @@ class Database:
             with self.lock:
                 return work(self._connected())
         except sqlite3.Error as error:
-            raise translate(error, self._place.path) from error
+            raise self._translated(error) from error
+        finally:
+            self._close_if_ended()
+
+    def _close_if_ended(self) -> None:
+        if self._ended:
+            self.close()
 
     def _patiently(self, begin: str, work: Work[T]) -> T:
+        try:
+            return self._retried(begin, work)
+        finally:
+            self._close_if_ended()
+
+    def _retried(self, begin: str, work: Work[T]) -> T:
         deadline = time.monotonic() + self.patience
         while True:
             try:
                 with self.lock:
                     return self._once(begin, work)
             except sqlite3.Error as error:
-                translated = translate(error, self._place.path)
+                translated = self._translated(error)
                 if not isinstance(translated, Busy) or self.stopped or time.monotonic() >= deadline:
                     raise translated from error
             time.sleep(random.uniform(0.0, _PAUSE))  # noqa: S311  no secret, only spread
+
+    def _translated(self, error: sqlite3.Error) -> RegistryError:
+        # Whoever keeps the error, in a log or a state, would keep its frames, their cursors, and so the files of a closed connection.
+        traceback.clear_frames(error.__traceback__)
+        return translate(error, self._place.path)
 
     def _once(self, begin: str, work: Work[T]) -> T:
         self.check()
