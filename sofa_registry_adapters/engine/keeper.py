@@ -20,6 +20,7 @@ from sofa_registry_adapters.errors import (
     Closed,
     Conflict,
     DeadlineExceeded,
+    Denied,
     RegistryError,
     Unavailable,
 )
@@ -247,7 +248,7 @@ class Keeper:
             self._settle(sent, errors)
 
     async def _failed(self, batch: list[ServiceKey], error: RegistryError) -> None:
-        """Nothing can be said: all of it is made again, soon, for ever. A defect is not waited for by who publishes."""
+        """Nothing can be said: all of it is made again, soon, for ever. Who publishes does not wait for a defect or a no."""
         self._failures += 1
         self._link.lost(error)
         for key in batch:
@@ -255,7 +256,7 @@ class Keeper:
             service.dirty = True
             for publication in service.publications:
                 if not publication.settled or publication.state != "live":
-                    final = isinstance(error, BackendDefect)
+                    final = isinstance(error, BackendDefect | Denied)
                     was = publication.state
                     publication.become("lost" if final and was == "live" else was, error, settled=final)
         await self._clock.sleep(REACHABILITY.delay(self._failures))

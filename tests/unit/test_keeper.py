@@ -553,6 +553,18 @@ class TestReachability:
         assert waiting.state == "live"
 
     @on_a_desk
+    async def test_credentials_that_are_refused_by_now_are_told_at_once(self, desk: Desk) -> None:
+        live = desk.publish("x")
+        await wait_live(live, 5)
+        desk.backend.script = [Denied("wrong password")] * 3
+        refused = desk.publish("y")
+        with pytest.raises(Denied, match="wrong password"):
+            await wait_live(refused, 5)
+        assert (live.state, refused.state) == ("live", "pending")
+        await desk.pass_by(5)
+        assert refused.state == "live"
+
+    @on_a_desk
     async def test_an_exchange_that_hangs_is_bounded_and_made_again(self, desk: Desk) -> None:
         desk.pace.call_timeout = 0.01
 
