@@ -19,7 +19,7 @@ from sofa_registry_adapters.backends.redis.asking import ask_most, gravest
 from sofa_registry_adapters.backends.redis.cluster import prefix
 from sofa_registry_adapters.backends.redis.connecting import Wiring, part
 from sofa_registry_adapters.backends.redis.keys import Keyspace
-from sofa_registry_adapters.backends.redis.masters import home_of_master
+from sofa_registry_adapters.backends.redis.masters import MasterConnector, home_of_master
 from sofa_registry_adapters.backends.redis.sentinel import database, master_name
 from sofa_registry_adapters.backends.redis.sharding import Plan, key_of
 from sofa_registry_adapters.backends.redis.wire import Position
@@ -199,6 +199,26 @@ def test_a_master_nobody_knows_is_a_refusal(own_redis_sentinel: Callable[[], Sen
     url = own_redis_sentinel().url.rpartition("/")[0]
     with Registry(f"{url}/other", options=OPTIONS) as registry, pytest.raises(Refused, match="No such master"):
         registry.lookup("echo", timeout=3.0)
+
+
+async def _talk_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As a Sentinel that says less of its master than every Sentinel does."""
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while count := int((await reader.readline() or b"*0")[1:]):
+            words = [await reader.readexactly(int((await reader.readline())[1:]) + 2) for _ in range(count)]
+            writer.write(b"*2\r\n$5\r\nflags\r\n$6\r\nmaster\r\n" if words[0] == b"SENTINEL\r\n" else b"+OK\r\n")
+    writer.close()
+
+
+def test_what_is_no_sentinel_is_named() -> None:
+    async def main() -> None:
+        async with await asyncio.start_server(_talk_nonsense, "127.0.0.1", 0) as server:
+            where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with asyncio.timeout(5):
+                with pytest.raises(Unavailable, match=f"the Sentinel {where} does not answer as a Sentinel"):
+                    await MasterConnector(target_of(f"redis+sentinel://{where}/main")).connect()
+
+    asyncio.run(main())
 
 
 def test_a_replica_is_not_taken_for_the_master(own_redis_sentinel: Callable[[], SentinelSet]) -> None:

@@ -74,14 +74,23 @@ class MasterConnector(Connector):
             try:
                 # The second one knows of a promotion first, the first one how old all of that is.
                 await connection.send_command("SENTINEL", "MASTER", self._name)
-                told = fields(await connection.read_response())
+                told = await connection.read_response()
                 await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
-                host, port = (raw.decode() for raw in await connection.read_response())
+                place = await connection.read_response()
             finally:
                 await part(connection)
-        promoting = (host, port) != (told["ip"], told["port"])
-        down = "o_down" in told["flags"].split(",") and not promoting
-        return Configuration((int(told["config-epoch"]), promoting), Address(host, int(port)), down)
+        try:
+            return configuration(fields(told), place)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise Unavailable(f"{where} does not answer as a Sentinel: {error!r}") from error
+
+
+def configuration(told: Mapping[str, str], place: Sequence[bytes]) -> Configuration:
+    """What a Sentinel said of the master, and where it sends clients. Raises what wrong shapes raise."""
+    host, port = (raw.decode() for raw in place)
+    promoting = (host, port) != (told["ip"], told["port"])
+    down = "o_down" in told["flags"].split(",") and not promoting
+    return Configuration((int(told["config-epoch"]), promoting), Address(host, int(port)), down)
 
 
 def _of_sentinels(target: Target) -> Target:
