@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -39,22 +40,24 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
             yield made
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def unheard() -> Iterator[None]:
     """pytest keeps every log record of a test, with the frames of its errors and what these hold: that is not to be taken for ours."""
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []
-    yield
-    root.handlers = handlers
+    try:
+        yield
+    finally:
+        root.handlers = handlers
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unheard")
 @pytest.mark.timeout(SECONDS + 100)
 def test_soak(site: Site, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     seed = random.SystemRandom().randrange(10**6) if SEED == "random" else int(SEED)
     shape, log = shape_for(site, Shape()), tmp_path / "soak.log"
-    report = Soak(site, shape, log=log).run(Plan(seed, shape).rounds(), SECONDS, seed=seed)
+    with unheard():
+        report = Soak(site, shape, log=log).run(Plan(seed, shape).rounds(), SECONDS, seed=seed)
     record_property("soak", report.summary())
     if RESULTS:
         (Path(RESULTS) / f"soak-{report.backend.removesuffix('://')}.json").write_bytes(report.json())
