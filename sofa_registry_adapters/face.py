@@ -177,8 +177,13 @@ class BlockingFace(Face[E]):
         if session is not None:
             try:
                 session.run(session.engine.close(), TIMEOUT)
-            finally:
+            except Exception:
                 session.release(wait=0.5)
+                raise
+            except BaseException:
+                session.close_behind()
+                raise
+            session.release(wait=0.5)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -211,8 +216,13 @@ class AsyncFace(Face[E]):
         if session is not None:
             try:
                 await await_call(session.call(session.engine.close()))
-            finally:
+            except Exception:
                 session.release()
+                raise
+            except BaseException:
+                session.close_behind()
+                raise
+            session.release()
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -50,6 +50,10 @@ class Pace(Protocol):
     def leaving(self) -> float: ...
 
 
+_Gone = tuple[frozenset[str], asyncio.Future[None]]
+"""Ids that are withdrawn, and what is done once the registry confirmed it."""
+
+
 class _Leaving(msgspec.Struct):
     instance: Instance
     due: float | None = None
@@ -62,7 +66,7 @@ class _Service:
     def __init__(self) -> None:
         self.publications: list[Publication] = []
         self.leaving: dict[str, _Leaving] = {}
-        self.gone: list[tuple[frozenset[str], asyncio.Future[None]]] = []
+        self.gone: list[_Gone] = []
         self.dirty = False
         self.due = 0.0
         self.attempts = 0
@@ -230,22 +234,23 @@ class Keeper:
             sent[key] = [(one, one.instances) for one in service.publications]
             for one in service.publications:
                 one.attempted = True
+        # Who withdraws from now on is not answered by this one: what it writes may be what is to be gone.
+        gone = {key: tuple(self._services[key].gone) for key in batch}
         size = sum(len(wanted[key]) for key in batch)
         try:
             # One call time-out for each batch that the backend may make of it, and one to spare.
             async with bounded(self._pace.call_timeout * (2 + size // BATCH), "publishing"):
                 errors = await self._backend.announce(Wanted(wanted), batch)
-        except RegistryError as error:
-            await self._failed(batch, error)
-        except Exception as error:  # noqa: BLE001  a backend's bug must not end the keeper
-            await self._failed(batch, defect(self._link.backend, "publishing", error))
-        else:
             self._failures = 0
             self._link.restored()
             due = self._clock.monotonic() + self._pace.leaving
             for mark in marks:
                 mark.due = due if mark.due is None else mark.due
-            self._settle(sent, errors)
+            self._settle(sent, errors, gone)
+        except RegistryError as error:
+            await self._failed(batch, error)
+        except Exception as error:  # noqa: BLE001  a backend's bug must not end the keeper
+            await self._failed(batch, defect(self._link.backend, "publishing", error))
 
     async def _failed(self, batch: list[ServiceKey], error: RegistryError) -> None:
         """Nothing can be said: all of it is made again, soon, for ever. Who publishes does not wait for a defect or a no."""
@@ -265,6 +270,7 @@ class Keeper:
         self,
         sent: Mapping[ServiceKey, list[tuple[Publication, tuple[Instance, ...]]]],
         errors: Mapping[ServiceKey, RegistryError],
+        gone: Mapping[ServiceKey, Sequence[_Gone]],
     ) -> None:
         for key, pairs in sent.items():
             error = errors.get(key)
@@ -275,7 +281,7 @@ class Keeper:
                 if publication.gone is None and not concerned and publication.instances is instances:
                     self._succeeded(publication)
             if all(one.instance_ids for one in refusals):
-                self._finish(key, frozenset(name for one in refusals for name in one.instance_ids))
+                self._finish(key, gone[key], frozenset(name for one in refusals for name in one.instance_ids))
             if self._services[key].idle():
                 del self._services[key]
 
@@ -288,11 +294,11 @@ class Keeper:
         if was != "live":
             self._emit(Published(publication.service, tuple(publication.ids)))
 
-    def _finish(self, key: ServiceKey, unsettled: frozenset[str]) -> None:
+    def _finish(self, key: ServiceKey, gone: Sequence[_Gone], unsettled: frozenset[str]) -> None:
         """Tell those who wait for a withdrawal that the registry confirmed it."""
         service = self._services[key]
         open_ids = service.leaving.keys() | unsettled
-        for ids, done in [one for one in service.gone if not one[0] & open_ids]:
+        for ids, done in [one for one in gone if not one[0] & open_ids]:
             service.gone.remove((ids, done))
             if not done.done():
                 done.set_result(None)

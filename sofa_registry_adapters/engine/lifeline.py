@@ -124,6 +124,8 @@ class Lifeline:
             try:
                 async with bounded(bound, "renewing"):
                     answer = await self._backend.renew()
+                self.link.restored()
+                self.renewed(answer)
             except RegistryError as error:
                 failures += 1
                 self._doubt(error)
@@ -132,8 +134,6 @@ class Lifeline:
                 self._doubt(defect(self.name, "renewing", error))
             else:
                 failures = 0
-                self.link.restored()
-                self.renewed(answer)
 
     async def _pause(self, interval: float) -> None:
         """Until the next heartbeat is due, or the backend knows that something is lost."""

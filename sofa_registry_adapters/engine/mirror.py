@@ -167,6 +167,8 @@ class Mirror(Follower[Snapshot | Patch]):
         anew = last is not None and not same
         if last is not None and same and update.revision.counter < last.counter:
             if isinstance(update, Patch):
+                # A comparison was faster. The records of some products are read later than the message says: begin anew.
+                self.cut()
                 return
             # The product went back: it was wiped or restored.
             self._era += 1

@@ -45,18 +45,26 @@ class Reactor:
     def __init__(self) -> None:
         self.loop: asyncio.SelectorEventLoop = asyncio.SelectorEventLoop()
         self.loop.set_default_executor(DaemonExecutor(1))
+        self.calls: set[Call[Any]] = set()
+        """Those that are not answered yet."""
+        self.over = False
+        """Whether no call begins any more."""
         self._thread = threading.Thread(target=self._run, name="sofa-registry", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        self.over = True
         pending = asyncio.all_tasks(self.loop)
         for task in pending:
             task.cancel()
         self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
+        # The loop took them between its last turn and its end.
+        for call in tuple(self.calls):
+            call.forget()
 
     def inside(self) -> bool:
         """Whether the caller runs on the engine's thread."""
@@ -85,10 +93,11 @@ class Call(Generic[T]):
         self._undo = undo
         self._task: asyncio.Task[T] | None = None
         self._abandoned = False
+        reactor.calls.add(self)
         try:
             reactor.loop.call_soon_threadsafe(self._start)
         except RuntimeError:
-            work.close()
+            self.forget()
             raise Closed("it was closed: make a new one") from None
 
     def abandon(self) -> None:
@@ -96,11 +105,22 @@ class Call(Generic[T]):
         with contextlib.suppress(RuntimeError):
             self._reactor.loop.call_soon_threadsafe(self._drop)
 
+    def forget(self) -> None:
+        """The loop has ended: nobody will answer."""
+        self._reactor.calls.discard(self)
+        if self._task is None:
+            self._work.close()
+        self.future.cancel()
+
     def _start(self) -> None:
+        if self._reactor.over:
+            self.forget()
+            return
         self._task = self._reactor.loop.create_task(self._work)
         self._task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[T]) -> None:
+        self._reactor.calls.discard(self)
         if self._abandoned:
             self._clean(task)
         elif task.cancelled():

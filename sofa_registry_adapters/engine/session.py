@@ -83,6 +83,15 @@ class Session(Generic[E]):
             call.abandon()
             raise
 
+    def close_behind(self) -> None:
+        """Close the engine though nobody waits for it any more: a wait that is cut short must leave nothing published."""
+        try:
+            call = self.call(self.engine.close())
+        except Closed:
+            self.release()
+        else:
+            call.future.add_done_callback(lambda _: self.release())
+
     def release(self, wait: float = 0.0) -> None:
         """The engine was closed; the last one waits up to ``wait`` seconds for the reactor's end."""
         REACTOR.release(self.engine, wait)

@@ -55,8 +55,11 @@ class Snapshots(Generic[K, S]):
 
     def save_soon(self, key: K, prepare: Callable[[], Work | None]) -> None:
         """The key changed. When it is time, ``prepare`` says, on the loop, how to save it, or None for not at all."""
-        if self._load is not None and key not in self._saving:
-            self._saving[key] = asyncio.create_task(self._save_later(key, prepare)), prepare
+        if self._load is None:
+            return
+        task = self._saving[key][0] if key in self._saving else asyncio.create_task(self._save_later(key))
+        # What came last is what is true.
+        self._saving[key] = task, prepare
 
     async def flush(self) -> None:
         """Write what is waiting, now."""
@@ -69,11 +72,11 @@ class Snapshots(Generic[K, S]):
         """Let the thread end."""
         self._worker.stop()
 
-    async def _save_later(self, key: K, prepare: Callable[[], Work | None]) -> None:
+    async def _save_later(self, key: K) -> None:
         try:
             await asyncio.sleep(SAVE_AFTER)
         finally:
-            self._saving.pop(key, None)
+            _, prepare = self._saving.pop(key)
         await self._save(key, prepare)
 
     async def _save(self, key: K, prepare: Callable[[], Work | None]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sofa_registry_adapters import Instance, InstancesChange, Registry, ServiceKey
+from sofa_registry_adapters import ConfigCenter, Instance, InstancesChange, Registry, ServiceKey
 from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.engine.disk import VERSION, Disk, default_folder
 from sofa_registry_adapters.errors import Unavailable
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from sofa_registry_adapters import Instance, InstancesChange, Registry, ServiceKey
+from sofa_registry_adapters import ConfigCenter, Instance, InstancesChange, Registry, ServiceKey
 from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.engine.disk import Disk
 disk = Disk(Path(sys.argv[1]), "redis://h")
@@ -335,6 +335,18 @@ class TestSnapshots:
                     consumer.lookup("never-seen", timeout=0.2)
                 space(url.removeprefix("memory://").partition("?")[0]).heal()
                 eventually(lambda: not consumer.lookup("a").stale)
+
+    def test_of_two_values_read_at_once_the_later_one_is_saved(self, url: str, tmp_path: Path) -> None:
+        with ConfigCenter(url) as config:
+            config.publish("k", "v1")
+            config.get("k")
+            config.publish("k", "v2")
+            config.get("k")
+        self.cut(url)
+        with ConfigCenter(url) as config:
+            found = config.get("k", timeout=0.3)
+            assert found is not None
+            assert (found.content, found.stale) == ("v2", True)
 
     def test_a_damaged_one_is_told_and_counts_as_none(self, url: str, tmp_path: Path) -> None:
         with Registry(url.partition("?")[0]) as provider:

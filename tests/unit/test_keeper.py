@@ -517,6 +517,35 @@ class TestRefusals:
         assert publication.state == "live"
 
 
+class TestLateWithdrawals:
+    @on_a_desk
+    async def test_an_announcement_that_is_under_way_confirms_no_withdrawal_that_came_later(self, desk: Desk) -> None:
+        gate = asyncio.Event()
+
+        async def slow() -> None:
+            await gate.wait()
+
+        desk.backend.script = [slow]
+        publication = desk.publish("x")
+        await desk.calm()
+        done = desk.keeper.withdraw(publication)
+        desk.backend.script = [Unavailable("down")] * 3
+        gate.set()
+        await desk.calm()
+        assert desk.backend.states() == {"x": "up"}
+        assert not done.done()
+        await desk.pass_by(5)
+        assert done.done()
+        assert desk.backend.states() == {}
+
+    @on_a_desk
+    async def test_an_answer_that_is_none_is_a_defect_and_not_the_end(self, desk: Desk) -> None:
+        desk.backend.script = [{A: 7}]  # type: ignore[dict-item]
+        publication = desk.publish("x")
+        await desk.pass_by(5)
+        await wait_live(publication, 5)
+
+
 class TestReachability:
     @pytest.mark.parametrize(
         "error", (Unavailable("down"), OSError("a defect"), KeyError("a defect"), Denied("no login"))

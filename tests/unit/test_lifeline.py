@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from sofa_registry_adapters.engine.lifeline import Lifeline
 from sofa_registry_adapters.engine.link import Link
@@ -61,3 +65,54 @@ def test_a_refusal_after_a_long_outage_is_asked_about_again_soon() -> None:
 def test_refusals_that_go_on_are_asked_about_less_and_less() -> None:
     taken, _ = asyncio.run(seconds_until_open(Door(*[Denied("wrong password")] * 10), 500.0))
     assert taken > REFUSAL.most * 0.5 * 4
+
+
+class Heart(Door):
+    """A backend that is renewed, and fails now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewals = 0
+
+    async def renew(self) -> Any:
+        self.renewals += 1
+        if self.renewals % 3 == 2:
+            raise Unavailable("away")
+        return None
+
+
+async def renewals_within(seconds: float, renewed: Callable[[Any], None]) -> int:
+    clock, heart = ManualClock(), Heart()
+    lifeline = Lifeline(heart, "door://", 5.0, clock, Link("door://", clock, list[Event]().append), lease=lambda: 3.0)
+    lifeline.renewed = renewed
+    lifeline.start()
+    try:
+        for _ in range(int(seconds / 0.1)):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            clock.advance(0.1)
+        return heart.renewals
+    finally:
+        await lifeline.stop()
+
+
+class _Broken(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError("the log server is away")
+
+
+def test_a_log_that_fails_does_not_end_the_heartbeat(capsys: pytest.CaptureFixture[str]) -> None:
+    root, broken = logging.getLogger(), _Broken()
+    root.addHandler(broken)
+    try:
+        assert asyncio.run(renewals_within(60, lambda _: None)) >= 20
+    finally:
+        root.removeHandler(broken)
+    assert "the log server is away" in capsys.readouterr().err
+
+
+def test_an_answer_that_cannot_be_used_does_not_end_the_heartbeat() -> None:
+    def stumble(_: object) -> None:
+        raise TypeError("what is that")
+
+    assert asyncio.run(renewals_within(60, stumble)) >= 20

@@ -233,6 +233,19 @@ class TestFollowing:
         assert glass.ids() == "abd"
 
     @on_glass
+    async def test_a_message_that_a_comparison_was_faster_than_opens_the_watch_again(self, glass: Glass) -> None:
+        """What it took away may have been read later than it says, and is not told once more."""
+        await glass.feed(snapshot("abc", 5))
+        glass.backend.found = snapshot("abc", 9)
+        await glass.pass_by(40)
+        assert glass.mirror.view().revision == Revision("e", 9)
+        glass.backend.opening = [snapshot("ab", 10)]
+        await glass.feed(patch(7, removed="c"))
+        await glass.pass_by(1)
+        assert len(glass.backend.feeds) == 2
+        assert glass.ids() == "ab"
+
+    @on_glass
     async def test_changes_are_told_on_the_bus_if_anybody_listens(self, glass: Glass) -> None:
         await glass.feed(snapshot("a", 1))
         assert InstancesChanged not in glass.kinds()

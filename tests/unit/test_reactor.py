@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ class TestCall:
         assert not reactor.inside()
         with pytest.raises(Unavailable, match="no"):
             Call(reactor, fail()).future.result(5)
+
+    def test_what_comes_when_the_loop_ends_is_answered_too(self) -> None:
+        """Between the loop's last turn and its end it still takes calls."""
+
+        async def answer() -> int:
+            await asyncio.sleep(0)
+            return 7
+
+        for _ in range(200):
+            reactor, calls = Reactor(), list[Call[int]]()
+            reactor.stop(0)
+            with contextlib.suppress(Closed):
+                while True:
+                    calls.append(Call(reactor, answer()))
+            for call in calls:
+                with contextlib.suppress(CancelledError):
+                    assert call.future.result(5) == 7
+            assert not reactor.calls
 
     def test_what_is_given_up_before_its_end_is_cancelled(self, reactor: Reactor) -> None:
         begun, ended, undone = threading.Event(), threading.Event(), list[object]()
@@ -253,6 +272,23 @@ class TestHolder:
 
 
 class TestFaces:
+    @pytest.mark.parametrize("after", (0.0, 0.01, 0.3))
+    def test_an_aclose_that_is_cancelled_closes_all_the_same(self, name: str, after: float) -> None:
+        async def main() -> None:
+            registry = AsyncRegistry(f"memory://{name}")
+            await registry.publish("a", "h:1")
+            ending = asyncio.create_task(registry.aclose())
+            await asyncio.sleep(after)
+            ending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ending
+            await registry.aclose()
+
+        asyncio.run(main())
+        eventually(lambda: not engine_threads())
+        with Registry(f"memory://{name}") as other:
+            assert list(other.lookup("a")) == []
+
     def test_a_blocking_verb_on_the_engines_thread_raises(self, name: str) -> None:
         with Registry(f"memory://{name}") as registry:
             registration = registry.publish("a", "h:1")
