@@ -161,6 +161,9 @@ class NacosRegistry(RegistryBackend):
         except RegistryError:
             # Whoever may write only cannot look; the server answers, and that is what matters here.
             info = ServiceInfo()
+        if self._slots.get(slot.service) is not slot:
+            # It was withdrawn meanwhile: there is nothing to look after.
+            return
         self._rivals.looked(slot.service, len(info.hosts))
         ours = [entry.instance for entry in slot.entries.values()]
         if conflicts := self._rivals.conflicts(slot.service, ours, newest(info.hosts)):

@@ -1,0 +1,102 @@
+"""What matters in certain moments only, which no server can be asked for: on a transport that answers when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sofa_registry_adapters.backends.nacos import BACKEND
+from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
+from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
+from sofa_registry_adapters.settings import parse_target
+from sofa_registry_adapters.spi.registry import Wanted
+from sofa_registry_adapters.testing.clock import ManualClock
+
+ECHO = ServiceKey("echo")
+ONE = Instance.of("10.0.0.1:1")
+TARGET = parse_target("nacos://h", BACKEND)
+
+
+class Line:
+    """A connection."""
+
+    def __init__(self) -> None:
+        self.id = "c"
+        self.gone = asyncio.Event()
+
+
+class Server:
+    """A transport: what it was asked, and what it waits for before it answers a list."""
+
+    logins = 0
+
+    def __init__(self) -> None:
+        self.line = Line()
+        self.asked: list[str] = []
+        self.probes = 0
+        self.listing = asyncio.Event()
+        self.may_list = asyncio.Event()
+        self.may_list.set()
+
+    async def open(self) -> None:
+        pass
+
+    async def log_in(self) -> None:
+        pass
+
+    async def connection(self) -> Line:
+        return self.line
+
+    @contextlib.asynccontextmanager
+    async def answering(self) -> AsyncIterator[Line]:
+        yield self.line
+
+    async def probe(self, on: Line) -> None:
+        assert on is self.line
+        self.probes += 1
+
+    async def ask(self, kind: str, body: Any, answer: Any, *, on: Line | None = None) -> Any:
+        self.asked.append(kind)
+        if kind == "ServiceQueryRequest":
+            self.listing.set()
+            await self.may_list.wait()
+        return answer()
+
+
+def registry_on(server: Server, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> NacosRegistry:
+    registry = NacosRegistry(TARGET, clock)
+    monkeypatch.setattr(registry, "_transport", server)
+    return registry
+
+
+@pytest.mark.parametrize("again", (False, True), ids=("withdrawn", "published again"))
+def test_what_is_withdrawn_while_its_list_is_under_way_is_not_looked_after(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        server, clock = Server(), ManualClock()
+        registry = registry_on(server, clock, monkeypatch)
+        assert not await registry.announce(Wanted({ECHO: (ONE,)}), [ECHO])
+        clock.advance(60)
+        server.may_list.clear()
+        renewal = asyncio.create_task(registry.renew())
+        await server.listing.wait()
+        assert not await registry.announce(Wanted({}), [ECHO])
+        if again:
+            assert not await registry.announce(Wanted({ECHO: (ONE,)}), [ECHO])
+        server.may_list.set()
+        assert not await renewal
+        asked = len(server.asked)
+        for _ in range(3):
+            clock.advance(60)
+            assert not await registry.renew()
+        assert server.asked[asked:] == ["ServiceQueryRequest"] * (3 if again else 0)
+        server.line = Line()
+        assert (await registry.renew()).keys() == ({ECHO} if again else set())
+
+    asyncio.run(asyncio.wait_for(main(), 10))
