@@ -7,9 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from sofa_registry_adapters.backends.nacos import BACKEND
+from sofa_registry_adapters.backends.nacos.instances import Host, host_of
+from sofa_registry_adapters.backends.nacos.listing import ServiceInfo
+from sofa_registry_adapters.backends.nacos.names import service_name
 from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
@@ -42,6 +46,7 @@ class Server:
         self.listing = asyncio.Event()
         self.may_list = asyncio.Event()
         self.may_list.set()
+        self.hosts: dict[str, Host] = {}
 
     async def open(self) -> None:
         pass
@@ -65,7 +70,9 @@ class Server:
         if kind == "ServiceQueryRequest":
             self.listing.set()
             await self.may_list.wait()
-        return answer()
+            hosts = [self.hosts[name]] if (name := body["serviceName"]) in self.hosts else []
+            return answer(service_info=ServiceInfo([msgspec.Raw(msgspec.json.encode(one)) for one in hosts]))
+        return answer(service_names=list(self.hosts)) if kind == "ServiceListRequest" else answer()
 
 
 def registry_on(server: Server, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> NacosRegistry:
@@ -100,3 +107,16 @@ def test_what_is_withdrawn_while_its_list_is_under_way_is_not_looked_after(
         assert (await registry.renew()).keys() == ({ECHO} if again else set())
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+@pytest.mark.parametrize("told", ("a:b:c:d", "\x00", ":1", "another"))
+def test_a_service_whose_key_cannot_be_read_is_not_listed(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [ServiceKey(letter * 250) for letter in "ab"]
+    server = Server()
+    server.hosts = {
+        service_name(ECHO): host_of(ONE),
+        service_name(long[0]): host_of(ONE, told),
+        service_name(long[1]): host_of(ONE, str(long[1])),
+    }
+    registry = registry_on(server, ManualClock(), monkeypatch)
+    assert asyncio.run(registry.services()) == [long[1], ECHO]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
 
 from sofa_registry_adapters.backends.nacos.instances import Listed, listed
+from sofa_registry_adapters.backends.nacos.names import service_key, service_name
+from sofa_registry_adapters.errors import InvalidName
 from sofa_registry_adapters.model.instance import Instance
+from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.spi.registry import Rejected
 
 CHUNK = 500
@@ -85,6 +89,18 @@ class Listing:
         if best is not None and best != self._shown.get(name):
             self._shown[name] = best
             step.changed.append(best)
+
+
+def service_of(name: str, hosts: Sequence[msgspec.Raw]) -> ServiceKey | None:
+    """The service that has this name and this list; None if the list is empty, or tells no key with this name."""
+    if not hosts:
+        return None
+    key = service_key(name)
+    if key is None and (text := listed(hosts[0]).service):
+        # Anybody may write that entry: what cannot be read costs the others nothing.
+        with contextlib.suppress(InvalidName):
+            key = ServiceKey.parse(text)
+    return key if key is not None and service_name(key) == name else None
 
 
 def newest(hosts: Sequence[msgspec.Raw]) -> dict[str, Listed]:

@@ -8,9 +8,8 @@ from typing import Any
 
 from sofa_registry_adapters.backends.nacos import capabilities, namespace, wire
 from sofa_registry_adapters.backends.nacos.connection import Connection
-from sofa_registry_adapters.backends.nacos.instances import listed
-from sofa_registry_adapters.backends.nacos.listing import Listing, ServiceInfo, newest
-from sofa_registry_adapters.backends.nacos.names import service_key, service_name
+from sofa_registry_adapters.backends.nacos.listing import Listing, ServiceInfo, newest, service_of
+from sofa_registry_adapters.backends.nacos.names import service_name
 from sofa_registry_adapters.backends.nacos.rivals import Rivals
 from sofa_registry_adapters.backends.nacos.slots import Prepared, Slot, told
 from sofa_registry_adapters.backends.nacos.transport import Transport
@@ -202,12 +201,7 @@ class NacosRegistry(RegistryBackend):
         """The server goes on naming a service for minutes after its last instance left."""
         async with self._places:
             info = await self._list(name)
-        if not info.hosts:
-            return
-        key = service_key(name)
-        if key is None and (text := listed(info.hosts[0]).service):
-            key = ServiceKey.parse(text)
-        if key is not None and service_name(key) == name:
+        if (key := service_of(name, info.hosts)) is not None:
             found.append(key)
 
     async def _list(self, name: str, on: Connection | None = None) -> ServiceInfo:

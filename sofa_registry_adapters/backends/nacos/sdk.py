@@ -30,9 +30,9 @@ from v2.nacos.common.nacos_exception import NacosException
 from v2.nacos.transport.connection_event_listener import ConnectionEventListener
 
 from sofa_registry_adapters.backends.nacos import capabilities, namespace
-from sofa_registry_adapters.backends.nacos.instances import Host, listed
-from sofa_registry_adapters.backends.nacos.listing import Listing
-from sofa_registry_adapters.backends.nacos.names import service_key, service_name
+from sofa_registry_adapters.backends.nacos.instances import Host
+from sofa_registry_adapters.backends.nacos.listing import Listing, service_of
+from sofa_registry_adapters.backends.nacos.names import service_name
 from sofa_registry_adapters.backends.nacos.slots import Prepared, Slot, told
 from sofa_registry_adapters.errors import Closed, Denied, Refused, RegistryError, Unavailable
 from sofa_registry_adapters.model.names import ServiceKey
@@ -245,9 +245,7 @@ class SdkRegistry(RegistryBackend):
             )
             page = await self._call(lambda client: client.list_services(wish), "a list of services")  # noqa: B023  awaited at once
             for name in page.services:
-                hosts = await self._list(name)
-                key = service_key(name) or (ServiceKey.parse(listed(hosts[0]).service or "?") if hosts else None)
-                if hosts and key is not None and service_name(key) == name:
+                if (key := service_of(name, await self._list(name))) is not None:
                     found.add(key)
             if len(page.services) < PAGE:
                 return sorted(found)
