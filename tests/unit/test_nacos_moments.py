@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
 
 from sofa_registry_adapters.backends.nacos import BACKEND
+from sofa_registry_adapters.backends.nacos.config import NacosConfig
 from sofa_registry_adapters.backends.nacos.instances import Host, host_of
 from sofa_registry_adapters.backends.nacos.listing import ServiceInfo
 from sofa_registry_adapters.backends.nacos.names import service_name
 from sofa_registry_adapters.backends.nacos.registry import NacosRegistry
+from sofa_registry_adapters.engine.lifeline import Lifeline
+from sofa_registry_adapters.engine.link import Link
 from sofa_registry_adapters.model.instance import Instance
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.settings import parse_target
@@ -120,3 +124,34 @@ def test_a_service_whose_key_cannot_be_read_is_not_listed(told: str, monkeypatch
     }
     registry = registry_on(server, ManualClock(), monkeypatch)
     assert asyncio.run(registry.services()) == [long[1], ECHO]
+
+
+def test_a_config_center_that_nobody_asks_is_renewed_at_its_pace_after_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And at once when the connection is cut: the first one as well as those that a renewal made."""
+
+    async def main() -> None:
+        server, clock = Server(), ManualClock()
+        config = NacosConfig(TARGET, clock)
+        monkeypatch.setattr(config, "_transport", server)
+        monkeypatch.setattr("sofa_registry_adapters.backends.nacos.config.line_of", AsyncMock())
+        lifeline = Lifeline(config, "nacos", 5.0, clock, Link("nacos", clock, lambda _: None))
+        lifeline.start()
+
+        async def passes(seconds: float) -> int:
+            """So many probes."""
+            before = server.probes
+            for _ in range(round(seconds / 0.05)):
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                clock.advance(0.05)
+            return server.probes - before
+
+        for _ in range(3):
+            assert await passes(0.5) <= 1
+            cut, server.line = server.line, Line()
+            cut.gone.set()
+            assert await passes(0.2) >= 1
+            assert 8 <= await passes(10) <= 12
+        await lifeline.stop()
+
+    asyncio.run(asyncio.wait_for(main(), 60))

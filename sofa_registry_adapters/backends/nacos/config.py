@@ -39,6 +39,8 @@ class NacosConfig(ConfigBackend):
         self._opening = asyncio.Semaphore(AT_ONCE)
         self._on: Connection | None = None
         self._line: Line | None = None
+        # What the last renewal found. Not the one above: a line is asked for again by whoever reads next.
+        self._alive: Connection | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -47,6 +49,7 @@ class NacosConfig(ConfigBackend):
     async def open(self) -> None:
         await self._transport.open()
         await self._known_line()
+        self._alive = self._on
 
     async def close(self) -> None:
         await self._listening.close()
@@ -54,13 +57,14 @@ class NacosConfig(ConfigBackend):
 
     async def renew(self) -> None:
         async with self._transport.answering() as connection:
+            self._alive = connection
             await self._transport.probe(connection)
 
     async def lost(self) -> None:
-        if self._on is None:
+        if self._alive is None:
             await super().lost()
         else:
-            await self._on.gone.wait()
+            await self._alive.gone.wait()
 
     async def get(self, key: ConfigKey) -> ConfigItem | Absent | None:
         place = self._place(key)
