@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from sofa_registry_adapters.backends.nacos import BACKEND
-from sofa_registry_adapters.backends.nacos.access import AGAIN, MOST_AGAIN, STARTING, Access
+from sofa_registry_adapters.backends.nacos.access import AGAIN, LATER, MOST_AGAIN, STARTING, Access
 from sofa_registry_adapters.backends.nacos.web import Web
 from sofa_registry_adapters.errors import Denied, Unavailable
 from sofa_registry_adapters.settings import parse_target
@@ -26,13 +27,18 @@ class Logins:
 
     def __init__(self) -> None:
         self.status = 200
+        self.closed = False
         self.asked: list[tuple[str, str]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         logins = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 form = self.rfile.read(int(self.headers["Content-Length"])).decode()
                 logins.asked.append((self.path, form))
+                if not logins.may_answer.wait(30) or logins.closed:
+                    return
                 body = json.dumps({"accessToken": f"token {len(logins.asked)}", "tokenTtl": TTL}).encode()
                 self.send_response(logins.status)
                 self.send_header("Content-Length", str(len(body)))
@@ -51,6 +57,8 @@ class Logins:
         return f"nacos://ann:pass%2Fword@127.0.0.1:{self.server.server_address[1]}"
 
     def close(self) -> None:
+        self.closed = True
+        self.may_answer.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(5)
@@ -186,3 +194,91 @@ def test_a_server_that_has_just_started_may_refuse_everybody(
         clock.advance(MOST_AGAIN)
         with pytest.raises(Denied, match="check the user and the password"):
             token(access)
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def connections(server: socket.socket) -> int:
+    """How many have arrived since the last call."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
+
+
+@contextlib.contextmanager
+def first_of_three(silent: socket.socket, logins: Logins, clock: ManualClock, seconds: float) -> Iterator[Access]:
+    """The access where the server that is silent comes first, and then one that is not there."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        before = ",".join(f"127.0.0.1:{one.getsockname()[1]}" for one in (silent, nobody))
+        target = parse_target(logins.url.replace("@", f"@{before},"), BACKEND, {"call_timeout": seconds})
+        web = Web(target, None)
+        yield Access(target, clock, web)
+        web.close()
+
+
+async def within(seconds: float, access: Access) -> str:
+    async with asyncio.timeout(seconds):
+        return await access.token()
+
+
+def test_a_server_that_is_silent_costs_no_login(silent: socket.socket, logins: Logins, clock: ManualClock) -> None:
+    """The next one is asked within the same call, and comes first from then on."""
+    with first_of_three(silent, logins, clock, 3.0) as access:
+        assert asyncio.run(within(3.0, access)) == "token 1"
+        assert connections(silent) == 1
+        clock.advance(TTL)
+        assert asyncio.run(within(3.0, access)) == "token 2"
+        assert connections(silent) == 0
+
+
+def test_whoever_gave_up_waiting_asks_another_server(silent: socket.socket, logins: Logins, clock: ManualClock) -> None:
+    with first_of_three(silent, logins, clock, 30.0) as access:
+        with pytest.raises(TimeoutError):
+            asyncio.run(within(0.2, access))
+        assert asyncio.run(within(5.0, access)) == "token 1"
+
+
+def test_a_login_that_hangs_costs_no_token_that_is_still_good(logins: Logins, clock: ManualClock) -> None:
+    """Nor does it hold up requests more than once in a while."""
+
+    async def main() -> None:
+        access = Access(target, clock, web)
+        assert await access.token() == "token 1"
+        logins.may_answer.clear()
+        clock.advance(TTL * 0.85)
+        for asked in (2, 3):
+            for _ in range(3):
+                assert set(await asyncio.gather(*(within(1.5, access) for _ in range(20)))) == {"token 1"}
+            assert len(logins.asked) == asked
+            clock.advance(LATER)
+        clock.advance(TTL)
+        with pytest.raises(TimeoutError):
+            await within(0.2, access)
+        logins.may_answer.set()
+        assert await within(5.0, access) == "token 5"
+
+    target = parse_target(logins.url, BACKEND, {"call_timeout": 1.5})
+    with contextlib.closing(Web(target, None)) as web:
+        asyncio.run(main())
+
+
+def test_a_token_that_is_good_is_tried_again_at_its_end(logins: Logins, clock: ManualClock, access: Access) -> None:
+    """However soon that is after a login that failed."""
+    assert token(access) == "token 1"
+    logins.status = 503
+    clock.advance(TTL - LATER / 2)
+    assert token(access) == "token 1"
+    logins.status = 200
+    assert token(access) == "token 1"
+    clock.advance(LATER / 2)
+    assert token(access) == "token 3"

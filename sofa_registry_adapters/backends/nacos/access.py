@@ -35,6 +35,10 @@ REFUSED = frozenset((401, 403, 500))
 """What a server says to a wrong password: one of line 3 without its console has an internal error then."""
 WITHOUT = 300.0
 """Seconds after which a server without accounts is asked again."""
+PATIENCE = 1.0
+"""Seconds that a login may take while the token is still good: requests wait for it that need no other one."""
+LATER = 5.0
+"""Seconds after a login that failed before the next one, while the token is still good."""
 
 
 class _Granted(msgspec.Struct, rename="camel"):
@@ -52,6 +56,7 @@ class Access:
         self._target = target
         self._clock = clock
         self._web = web
+        self._patience = min(PATIENCE, target.number("call_timeout") / 3)
         self._lock = asyncio.Lock()
         self._token = ""
         self._since = 0.0
@@ -74,7 +79,7 @@ class Access:
         """A token that is good for a while; empty where none is needed. Raises `Denied` and `Unavailable`."""
         if not self.needed or self._clock.monotonic() < self._renew_at:
             return self._token
-        return await self._renewed(self._token)
+        return await self._renewed()
 
     async def other(self, refused: str) -> str:
         """A token other than the one that was just refused; empty if that one is too young to be the reason."""
@@ -84,21 +89,23 @@ class Access:
         if refused == self._token:
             self._ends_at = self._renew_at = 0.0
             self._fresh = min(self._fresh * 2, MOST_FRESH)
-        return await self._renewed(refused)
+        return await self._renewed()
 
-    async def _renewed(self, known: str) -> str:
+    async def _renewed(self) -> str:
         async with self._lock:
-            if self._token != known and self._clock.monotonic() < self._renew_at:
+            # Somebody else may have had it renewed, or tried, while this one waited.
+            if self._clock.monotonic() < self._renew_at:
                 return self._token
             if self._refusal is not None and self._clock.monotonic() < self._refused_until:
                 raise self._refusal.about(frozenset())
             try:
-                granted = await self._log_in()
+                granted = await self._log_in_soon()
             except Unavailable:
                 self._may_be_starting, self._refusal = True, None
-                if self._clock.monotonic() < self._ends_at:
-                    return self._token
-                raise
+                if (now := self._clock.monotonic()) >= self._ends_at:
+                    raise
+                self._renew_at = min(now + LATER, self._ends_at)
+                return self._token
             except Denied as error:
                 raise self._noted(error) from None
             self._take(granted)
@@ -128,6 +135,15 @@ class Access:
         else:
             self._may_be_starting, self._refusal = False, error
         return self._refusal
+
+    async def _log_in_soon(self) -> _Granted:
+        """While the token is good, no login that hangs holds up whoever has something else to do."""
+        patience = self._patience if self._clock.monotonic() < self._ends_at else None
+        try:
+            async with asyncio.timeout(patience):
+                return await self._log_in()
+        except TimeoutError:
+            raise Unavailable(f"a login gets no answer within {self._patience:g} s") from None
 
     async def _log_in(self) -> _Granted:
         login = await present_login(self._target)

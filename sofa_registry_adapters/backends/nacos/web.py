@@ -18,6 +18,19 @@ AT_ONCE = 8
 MOST_BYTES = 64_000_000
 """No answer is as large as that: a page of 500 values of the largest kind is not asked for."""
 FORM = "application/x-www-form-urlencoded"
+SILENCE = 2.0
+"""Seconds for which a server may be silent before the next one is asked; with many servers less, so that all have a turn."""
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: str | None
+    headers: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        # A login has the password in it, and others the token.
+        return f"<{self.method}>"
 
 
 class Reply(NamedTuple):
@@ -33,12 +46,14 @@ class Reply(NamedTuple):
 
 
 class Web:
-    """Requests to the first server of the URL that answers. Each has a connection of its own, on a daemon thread."""
+    """Requests to the server that answered last, or the next one that does. Each has a connection of its own, on a daemon thread."""
 
     def __init__(self, target: Target, tls: Callable[[], ssl.SSLContext] | None) -> None:
         self._addresses = target.addresses
         self._context = target.text("context").rstrip("/")
         self._timeout = target.number("call_timeout")
+        self._silence = min(SILENCE, 0.9 * self._timeout / max(1, len(target.addresses)))
+        self._begin = 0
         self._tls = tls
         self._places = asyncio.Semaphore(AT_ONCE)
         self._idle: list[Worker] = []
@@ -47,11 +62,11 @@ class Web:
     async def get(self, path: str, query: Mapping[str, str], token: str) -> Reply:
         """Read. Raises `Unavailable`; the caller bounds it."""
         headers = {"accessToken": token} if token else {}
-        return await self._ask("GET", f"{path}?{urllib.parse.urlencode(query)}", None, headers)
+        return await self._ask(_Request("GET", f"{path}?{urllib.parse.urlencode(query)}", None, headers))
 
     async def post(self, path: str, form: Mapping[str, str]) -> Reply:
         """Send a form: in the body, since a server logs the path. Raises `Unavailable`; the caller bounds it."""
-        return await self._ask("POST", path, urllib.parse.urlencode(form), {"Content-Type": FORM})
+        return await self._ask(_Request("POST", path, urllib.parse.urlencode(form), {"Content-Type": FORM}))
 
     def close(self) -> None:
         """Let the threads end. Requests may be made afterwards."""
@@ -59,12 +74,12 @@ class Web:
         while self._idle:
             self._idle.pop().stop()
 
-    async def _ask(self, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
+    async def _ask(self, request: _Request) -> Reply:
         self._closed = False
         async with self._places:
             worker = self._idle.pop() if self._idle else Worker("sofa-registry-nacos-web")
             try:
-                reply = await self._first(worker, method, path, body, headers)
+                reply = await self._first(worker, request)
             except BaseException:
                 # It may be stuck in a call that nobody waits for any more.
                 worker.stop()
@@ -75,24 +90,33 @@ class Web:
                 self._idle.append(worker)
             return reply
 
-    async def _first(
-        self, worker: Worker, method: str, path: str, body: str | None, headers: Mapping[str, str]
-    ) -> Reply:
+    async def _first(self, worker: Worker, request: _Request) -> Reply:
         problem = Unavailable("the URL names no server")
-        for address in self._addresses:
+        begin, count = self._begin, len(self._addresses)
+        for number in range(count):
+            turn = (begin + number) % count
+            # After the last one there is nobody else to ask.
+            silence = self._silence if number < count - 1 else self._timeout
             try:
-                return await worker.run(self._send, address, method, path, body, headers)
-            except Unavailable as error:
+                reply = await worker.run(self._send, self._addresses[turn], silence, request)
+            except (Unavailable, asyncio.CancelledError) as error:
+                # Whoever gave up waiting would find the same server silent again.
+                self._begin = (turn + 1) % count
+                if not isinstance(error, Unavailable):
+                    raise
                 problem = error
+            else:
+                self._begin = turn
+                return reply
         raise problem
 
-    def _send(self, address: Address, method: str, path: str, body: str | None, headers: Mapping[str, str]) -> Reply:
-        """One request to one server, on a thread of its own."""
+    def _send(self, address: Address, silence: float, request: _Request) -> Reply:
+        """One request to one server, on a thread of its own. It may be silent for so many seconds."""
         where = f"nacos at {address.host}:{address.port}"
         try:
-            connection = self._connection(address)
+            connection = self._connection(address, silence)
             try:
-                connection.request(method, self._context + path, body, dict(headers))
+                connection.request(request.method, self._context + request.path, request.body, dict(request.headers))
                 response = connection.getresponse()
                 return Reply(where, response.status, response.read(MOST_BYTES))
             finally:
@@ -100,7 +124,7 @@ class Web:
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{where} gives no answer over HTTP: {type(error).__name__}: {error}") from None
 
-    def _connection(self, address: Address) -> http.client.HTTPConnection:
+    def _connection(self, address: Address, silence: float) -> http.client.HTTPConnection:
         if self._tls is None:
-            return http.client.HTTPConnection(address.host, address.port, timeout=self._timeout)
-        return http.client.HTTPSConnection(address.host, address.port, timeout=self._timeout, context=self._tls())
+            return http.client.HTTPConnection(address.host, address.port, timeout=silence)
+        return http.client.HTTPSConnection(address.host, address.port, timeout=silence, context=self._tls())
