@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import pytest
 from kazoo.client import KazooClient
 
-from sofa_registry_adapters.backends.zookeeper import BACKEND
+from sofa_registry_adapters.backends.zookeeper import BACKEND, wire
 from sofa_registry_adapters.backends.zookeeper.store import ZooKeeperStore
 from sofa_registry_adapters.errors import Conflict, Denied, InvalidURL, RegistryError, Unavailable, ValueTooLarge
 from sofa_registry_adapters.settings import parse_target
@@ -255,6 +255,67 @@ async def test_an_own_record_that_is_replaced_is_reported(zookeeper_service: Ser
             await store.delete([key()])
             assert operator.get(place.path())[0] == b"theirs"
         assert not await store.renew()
+
+
+class Held:
+    """What the connection's thread tells stays with it until `let_go`, and is then heard at once."""
+
+    def __init__(self, store: ZooKeeperStore) -> None:
+        self._session = store._sessions[0]
+        self._inbox = self._session._inbox
+        self._inbox._armed = True
+
+    def answers(self) -> int:
+        return sum(isinstance(args[-1], wire.Answer) for _, args in self._inbox._calls)
+
+    async def tells_deletion(self, path: str) -> None:
+        event = (self._session.on_changed, (wire.DELETED, path))
+        await eventually_async(lambda: event in self._inbox._calls, 5.0, f"the deletion of {path} is told")
+
+    def let_go(self) -> None:
+        self._inbox._drain()
+
+
+@pytest.mark.parametrize("renewed", (False, True))
+def test_a_deletion_that_is_told_right_behind_the_answer_is_reported(
+    zookeeper_service: Service, *, renewed: bool
+) -> None:
+    @bounded
+    async def check() -> None:
+        async with opened(zookeeper_service) as place:
+            store = await place.open()
+            await put(store, record("b"))
+            held = Held(store)
+            putting = asyncio.create_task(put(store, record("a")))
+            with place.operator() as operator:
+                await eventually_async(lambda: operator.exists(place.path("a")), 5.0, "it is written")
+                operator.delete(place.path("a"))
+            await held.tells_deletion(place.path("a"))
+            held.let_go()
+            if renewed:
+                assert not await store.renew(), "its writer has not heard the answer yet"
+            await putting
+            await reports(store, "a", seconds=2.0)
+
+    check()
+
+
+@bounded
+async def test_a_deletion_that_is_told_right_behind_a_look_is_reported(zookeeper_service: Service) -> None:
+    async with opened(zookeeper_service) as place:
+        store = await place.open()
+        await put(store, record("a"), record("b"))
+        store._ledger.doubt_all()
+        held = Held(store)
+        renewing = asyncio.create_task(store.renew())
+        await eventually_async(lambda: held.answers() == 1, 5.0, "the look is answered")
+        with place.operator() as operator:
+            operator.delete(place.path("a"))
+        await held.tells_deletion(place.path("a"))
+        held.let_go()
+        assert not await renewing, "it was there"
+        await reports(store, "a", seconds=2.0)
+        assert list(store._ledger.doubted) == [], "the other one was looked at"
 
 
 @bounded

@@ -30,7 +30,10 @@ class Ledger:
         self._holdings: dict[RecordKey, Holding] = {}
         self._keys: dict[str, RecordKey] = {}
         self._used: dict[Session, int] = {}
-        self.doubted: dict[RecordKey, None] = {}
+        self.doubted: dict[RecordKey, int] = {}
+        """Each with the number of its last doubt."""
+        self.doubts: int = 0
+        """How many there were: the number of the last one."""
         self.missing: dict[RecordKey, None] = {}
 
     def clear(self) -> None:
@@ -56,14 +59,16 @@ class Ledger:
         return holding
 
     def confirm(self, key: RecordKey, path: str, session: Session, stat: Stat) -> None:
-        """A record that was written, or found to be ours."""
+        """A record that was written, or found to be ours.
+
+        What is doubted stays so: its deletion may have been told after the answer that is heard now.
+        """
         holding = self.claim(key, path, session)
         if holding.session is not session:
             self._used[holding.session] = self.used(holding.session) - holding.size
             self._used[session] = self.used(session) + holding.size
             holding.session = session
         holding.stat = stat
-        self.doubted.pop(key, None)
         self.missing.pop(key, None)
 
     def drop(self, key: RecordKey) -> None:
@@ -95,18 +100,21 @@ class Ledger:
         """The node at the path was deleted by somebody."""
         key = self._keys.get(path)
         if key is not None:
-            self.doubted[key] = None
+            self.doubts += 1
+            self.doubted[key] = self.doubts
 
     def doubt_all(self) -> None:
         """Anything may have happened."""
-        self.doubted.update(dict.fromkeys(self._holdings))
+        self.doubts += 1
+        self.doubted.update(dict.fromkeys(self._holdings, self.doubts))
 
     def in_doubt(self) -> Sequence[Holding]:
         """The confirmed records to look at."""
         found = (self._holdings.get(key) for key in self.doubted)
         return [holding for holding in found if holding is not None and holding.stat is not None]
 
-    def settle(self, holdings: Iterable[Holding]) -> None:
-        """These were looked at."""
+    def settle(self, holdings: Iterable[Holding], doubts: int) -> None:
+        """These were looked at, after so many doubts. Later ones stay: the look may have missed what raised them."""
         for holding in holdings:
-            self.doubted.pop(holding.key, None)
+            if self.doubted.get(holding.key, doubts) <= doubts:
+                self.doubted.pop(holding.key, None)

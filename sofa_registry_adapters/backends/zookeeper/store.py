@@ -306,7 +306,8 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
                 raise session.problem()
 
     async def _verify(self, main: Session) -> None:
-        """Look at own records that may be gone."""
+        """Look at own records that may be gone. Those whose write is under way stay in doubt until it is answered."""
+        doubts = self._ledger.doubts
         holdings = {holding.path: holding for holding in self._ledger.in_doubt()}
         async for _, batch in self._reader.nodes(main, list(holdings)):
             for path, reply in batch:
@@ -315,9 +316,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
                 if gone and self._ledger.get(holding.key) is holding:
                     self._ledger.lose(holding.key)
                     self._watches.unguard(holding.key, main.send)
-            self._ledger.settle(holdings[path] for path, _ in batch)
-        if not holdings:
-            self._ledger.doubted.clear()
+            self._ledger.settle((holdings[path] for path, _ in batch), doubts)
 
     async def diagnose(self, probe: RecordKey) -> Diagnosis:
         return await diagnosing.diagnose(await self._reached(), self._target, self._access, self._tree.record(probe))
