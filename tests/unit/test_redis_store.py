@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -19,10 +20,11 @@ from typing import Any
 import pytest
 import redis
 
+from sofa_registry_adapters import Registry
 from sofa_registry_adapters.backends.redis import BACKEND
 from sofa_registry_adapters.backends.redis.scripting import Command
 from sofa_registry_adapters.backends.redis.store import RedisStore
-from sofa_registry_adapters.errors import Closed, Conflict, Denied, InvalidURL, RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, Conflict, Denied, InvalidURL, Refused, RegistryError, Unavailable
 from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StorePatch, StoreSnapshot
@@ -727,6 +729,47 @@ def test_wrong_credentials_are_said_at_once(make: Make, users: redis.Redis, user
         await store.close()
 
     check()
+
+
+@pytest.fixture
+def server_without_login(tmp_path: pathlib.Path) -> Iterator[int]:
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server program on this machine")
+    port = free_port()
+    command = f"redis-server --port {port} --rename-command AUTH '' --save '' --dir {tmp_path}"
+    server = subprocess.Popen(shlex.split(command), stdout=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_server_that_knows_no_login_is_not_quoted(
+    server_without_login: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It answers "unknown command 'AUTH', with args beginning with:" and the password."""
+    caplog.set_level(logging.DEBUG)
+    port = server_without_login
+
+    @bounded
+    async def refused() -> None:
+        open_to_all = store_at("127.0.0.1", port, "")
+        await eventually_async(functools.partial(opens, open_to_all), 10.0, "the server answers")
+        await open_to_all.close()
+        store = store_at("127.0.0.1", port, "", f"app:{SECRET}@")
+        with pytest.raises(Refused, match=r"unknown command .AUTH.$") as caught:
+            await store.open()
+        assert SECRET not in "".join(traceback.format_exception(caught.value)) + repr(caught.value.__cause__)
+        await store.close()
+
+    refused()
+    registry = Registry(f"redis://app:{SECRET}@127.0.0.1:{port}?snapshot=off&call_timeout=1s")
+    with pytest.raises(RegistryError) as caught, registry:
+        registry.publish("echo", "10.0.0.1:12200")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert caplog.records
+    assert SECRET not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ _BY_CODE = {
     "BUSY": Unavailable,
     "UNBLOCKED": Unavailable,
 }
+_REPEATS = "with args beginning with"
 
 
 def translate(error: Exception, where: str) -> RegistryError:
@@ -48,7 +49,7 @@ def translate(error: Exception, where: str) -> RegistryError:
     if isinstance(error.__context__, ssl.SSLError):
         # Older releases of the client library hide what TLS has to say.
         error = error.__context__
-    text = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    text = _told(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
     for kind, ours in _BY_CLASS:
         if isinstance(error, kind):
             return ours(f"redis at {where}: {text}")
@@ -60,6 +61,16 @@ def translate(error: Exception, where: str) -> RegistryError:
         if word in _BY_CODE:
             return _BY_CODE[word](f"redis at {where}: {text}")
     return Refused(f"redis at {where} refused: {text}")
+
+
+def _told(error: Exception) -> str:
+    """What the error says, without what was sent: a server that does not know AUTH repeats the password."""
+    text, repeats, _ = str(error).partition(_REPEATS)
+    if repeats:
+        text = text.rstrip(", ")
+        # It is the cause of ours, and shown with it.
+        error.args = (text,)
+    return text
 
 
 @contextlib.contextmanager
