@@ -22,6 +22,7 @@ import redis
 
 from sofa_registry_adapters import Registry
 from sofa_registry_adapters.backends.redis import BACKEND
+from sofa_registry_adapters.backends.redis.commands import ServerCommands
 from sofa_registry_adapters.backends.redis.scripting import Command
 from sofa_registry_adapters.backends.redis.store import RedisStore
 from sofa_registry_adapters.errors import Closed, Conflict, Denied, InvalidURL, Refused, RegistryError, Unavailable
@@ -849,6 +850,66 @@ async def test_a_bucket_that_changes_while_it_is_read_is_read_at_one_moment(make
 
         session.commands.run = disturbed  # type: ignore[method-assign]
         assert len(await values(store)) == 100
+
+
+async def buckets_of(store: RedisStore) -> list[str]:
+    return list(await store.buckets(("services",)))
+
+
+async def leave_empty(store: RedisStore) -> None:
+    """The bucket is in the index, with nothing in it."""
+    await store.put([record(owned=False)])
+    await store.delete([key()])
+
+
+@bounded
+async def test_a_bucket_that_is_filled_while_it_is_tidied_away_is_found(make: Make) -> None:
+    tidying, writing = make(), make()
+    async with opened(tidying, writing):
+        await leave_empty(writing)
+        session = tidying._session
+        assert session is not None
+        one = session.commands.one
+
+        async def overtaken(command: Command) -> Any:
+            if command[0] == "ZREM":
+                await writing.put([record(owned=False)])
+            return await one(command)
+
+        session.commands.one = overtaken  # type: ignore[method-assign]
+        assert await buckets_of(tidying) == [], "it was empty when it was looked at"
+        assert await buckets_of(writing) == ["echo"]
+        assert await values(writing, Bucket(("services",), deep=True)) == {key(): b"1"}
+
+
+@pytest.mark.parametrize("compared", (False, True))
+def test_a_bucket_that_is_tidied_away_while_it_is_filled_is_found(make: Make, *, compared: bool) -> None:
+    @bounded
+    async def check() -> None:
+        tidying, writing = make(), make()
+        async with opened(tidying, writing):
+            await leave_empty(writing)
+            session = writing._session
+            assert session is not None
+            assert isinstance(session.commands, ServerCommands)
+            send = session.commands._send
+
+            async def overtaken(commands: Sequence[Command]) -> list[Any]:
+                if commands[0][0] != "ZADD":
+                    return await send(commands)
+                # Another connection's command may be carried out between any two of these.
+                entered = await send(commands[:1])
+                assert await buckets_of(tidying) == []
+                return entered + await send(commands[1:])
+
+            session.commands._send = overtaken  # type: ignore[method-assign]
+            if compared:
+                await writing.compare_and_put(record(owned=False), None)
+            else:
+                await writing.put([record(owned=False)])
+            assert await buckets_of(tidying) == ["echo"]
+
+    check()
 
 
 @pytest.fixture

@@ -40,9 +40,12 @@ class Commands(ABC):
             raise answer
         return answer
 
-    async def run_behind(self, first: Command, commands: Sequence[Command]) -> list[Any]:
-        """As `run` of the first and the others; the others are carried out only if something is known about the first."""
-        return await self.run([first, *commands])
+    async def run_between(self, frame: Command, commands: Sequence[Command]) -> list[Any]:
+        """As `run` of the frame, the commands and the frame again, one behind the other.
+
+        What comes behind is carried out only if something is known about what is before it.
+        """
+        return await self.run([frame, *commands, frame])
 
     @property
     @abstractmethod

@@ -141,10 +141,13 @@ class Session:
         return [split(raw) for raw in found]
 
     async def tidy(self, empty: Sequence[Path]) -> None:
-        """Take empty buckets out of the index. One that is filled meanwhile comes back with its owner's renewal."""
+        """Take empty buckets out of the index. One that is filled meanwhile is put back."""
         if empty:
             with contextlib.suppress(Refused):
                 await self.commands.one(("ZREM", self.keyspace.index, *map(joined, empty)))
+                states = zip(empty, await self.look(empty), strict=True)
+                if filled := [path for path, state in states if state.records]:
+                    await self.commands.one(self.register(filled))
 
     async def join_feed(self) -> Feed:
         """The connection for messages, made if need be."""

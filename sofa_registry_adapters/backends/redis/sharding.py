@@ -157,8 +157,8 @@ class ClusterCommands(Commands):
             raise answers[0]
         return answers
 
-    async def run_behind(self, first: Command, commands: Sequence[Command]) -> list[Any]:
-        return [*await self.run((first,)), *await self.run(commands)]
+    async def run_between(self, frame: Command, commands: Sequence[Command]) -> list[Any]:
+        return [*await self.run((frame,)), *await self.run(commands), *await self.run((frame,))]
 
     def home_of(self, key: bytes) -> str:
         return self._homes.get(key_slot(key), "")

@@ -96,8 +96,9 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         chunks = tuple(_chunks(fitting))
         calls = [session.call("put", chunk[0].bucket, *_triples(chunk)) for chunk in chunks]
         with session.writing({record.bucket for record in fitting if record.owned}):
-            # Who finds a record by its message finds its bucket in the index.
-            _, *written = await session.commands.run_behind(session.register(paths), calls)
+            # Who finds a record by its message finds its bucket in the index. And who took the bucket out meanwhile, as
+            # an empty one, either sees the record when he looks again, or did so before it is entered again.
+            _, *written, _ = await session.commands.run_between(session.register(paths), calls)
             for chunk, answer in zip(chunks, written, strict=True):
                 self._note(session, chunk, answer, answers)
         return answers
@@ -197,7 +198,7 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
             raise error
         command = session.call("compare_and_put", record.bucket, *_triples((record,)), encode(expected or ""))
         with session.writing((record.bucket,) if record.owned else ()):
-            index, answer = await session.commands.run_behind(session.register((record.bucket,)), [command])
+            index, answer, _ = await session.commands.run_between(session.register((record.bucket,)), [command])
             revision = _compared(record.key, answer, index)
             if holding := session.holdings.get(record.bucket):
                 holding.drop((record.name,))
