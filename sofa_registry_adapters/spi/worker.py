@@ -10,7 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from sofa_registry_adapters.errors import Unavailable
+
 T = TypeVar("T")
+
+
+def started(thread: threading.Thread) -> threading.Thread:
+    """The thread, started. Raises `Unavailable` if the system, or what limits the process, has none to give just now."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Unavailable(f"the thread {thread.name} cannot be started: {error}; see ulimit -u and pids.max") from error
+    return thread
 
 
 class Worker:
@@ -28,6 +39,7 @@ class Worker:
     async def run(self, function: Callable[..., T], *args: object, first: bool = False) -> T:
         """Run ``function`` on the thread and return what it returned, or raise what it raised.
 
+        Raises `Unavailable` if there is no thread for it at present; the next call tries again.
         With ``first`` it goes before all calls that wait, but for one of them after each that went first: however slow those
         are, the others get on.
         """
@@ -47,8 +59,8 @@ class Worker:
         if self._thread is None:
             # A queue a thread: a mark to stop never reaches the next one.
             self._calls = _Calls()
-            self._thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
+            self._thread = started(thread)
         self._calls.put(call, first=first)
         return await answer
 

@@ -19,6 +19,7 @@ from sofa_registry_adapters.backends.local.database import Busy, Database
 from sofa_registry_adapters.backends.local.owners import Owner, Vigil, remove
 from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.spi.store import Bucket, RecordKey
+from sofa_registry_adapters.spi.worker import started
 
 LOOK_EVERY = 0.05
 """Seconds between two looks for changes while something is watched; waking up costs more than looking."""
@@ -99,7 +100,7 @@ class Poller:
         self._failure: RegistryError | None = None
 
     def add(self, watch: Watch) -> None:
-        """Begin to tell a watch of what comes after its counter."""
+        """Begin to tell a watch of what comes after its counter. Raises `Unavailable` if there is no thread for it."""
         with self._lock:
             if self._stopped:
                 watch.cut(Unavailable("the store was closed"))
@@ -123,8 +124,8 @@ class Poller:
                     del self._exact[path]
 
     def attend(self) -> None:
-        """Look for dead owners from now on: this store has records."""
-        if not self._holds:
+        """Look for dead owners from now on: this store has records. Raises `Unavailable` if there is no thread for it."""
+        if not self._holds or self._thread is None:
             self._holds = True
             self._begin()
 
@@ -158,8 +159,9 @@ class Poller:
     def _begin(self) -> None:
         with self._lock:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="sofa-registry local", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="sofa-registry local", daemon=True)
+                # Whoever needs it next tries again if there is none to be had.
+                self._thread = started(thread)
         self.wake()
 
     def _run(self) -> None:

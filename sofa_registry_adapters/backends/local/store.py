@@ -129,8 +129,8 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         first = await opening.read(session.snapshot, bucket)
         epoch = first.revision.epoch
         watch = Watch(bucket, first.revision.counter, _from_any_thread(asyncio.get_running_loop(), news))
-        session.poller.add(watch)
         try:
+            session.poller.add(watch)
             yield first
             while True:
                 await news.wait()
