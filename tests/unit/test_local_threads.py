@@ -1,4 +1,4 @@
-"""The local store where threads are not always to be had."""
+"""The local store where threads, or the name of the boot, are not always to be had."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from sofa_registry_adapters import Registry
-from sofa_registry_adapters.backends.local import BACKEND
+from sofa_registry_adapters.backends.local import BACKEND, owners
+from sofa_registry_adapters.backends.local.owners import Owner, Vigil
+from sofa_registry_adapters.backends.local.process import here
 from sofa_registry_adapters.backends.local.store import LocalStore
 from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StorePatch
 from sofa_registry_adapters.spi.worker import Worker
+from sofa_registry_adapters.testing.clock import ManualClock
 from sofa_registry_adapters.testing.faults import eventually
 
 PLACE = ("services", "echo")
@@ -69,6 +72,12 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 def record(name: str) -> Record:
     return Record(PLACE, name, b"1", owned=True)
+
+
+async def names(store: LocalStore) -> set[str]:
+    snapshot = await store.read(HERE)
+    assert snapshot is not None
+    return {one.key.name for one in snapshot.records}
 
 
 def test_a_worker_without_a_thread_tries_again(fail_once: FailOnce) -> None:
@@ -129,3 +138,31 @@ def test_a_registry_gets_over_a_thread_that_did_not_start(tmp_path: Path, fail_o
             provider.publish("echo", "10.0.0.2:12200")
             eventually(lambda: sorted(hosts[-1]) == ["10.0.0.1", "10.0.0.2"], 5.0, "the second one is seen")
             assert failed
+
+
+def test_a_process_without_the_name_of_the_boot_expels_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as named:
+            await named.put([record("named")])
+            monkeypatch.setattr(owners, "_BOOT_ID", tmp_path / "hidden")
+            async with opened(tmp_path) as unnamed:
+                await unnamed.put([record("unnamed")])
+                for store in (named, unnamed) * 3:
+                    assert not await store.renew()
+                    assert await names(store) == {"named", "unnamed"}
+                    await store.put([record("named" if store is named else "unnamed")])
+
+    run(main)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), (("", ""), ("", "boot"), ("boot", ""), ("boot", "boot")))
+def test_without_a_name_of_the_boot_the_lease_counts(mine: str, theirs: str) -> None:
+    clock = ManualClock()
+    vigil = Vigil(clock, 10.0, here())
+    vigil.boot = mine
+    owner = Owner("x", theirs, vigil.expiry())
+    assert not vigil.is_over(owner)
+    for _ in range(4):
+        clock.advance(3)
+        vigil.touch()
+    assert vigil.is_over(owner)

@@ -180,7 +180,8 @@ class Vigil:
 
     def is_over(self, owner: Owner) -> bool:
         """Whether the lease is over, or the owner is of an earlier boot."""
-        if owner.boot != self.boot:
+        # Not every process is shown the name of the boot: a container, or a service without /proc/sys, is not.
+        if owner.boot and self.boot and owner.boot != self.boot:
             return True
         now = self._clock.boot()
         return owner.expires < now and now >= self._lenient_until
