@@ -33,6 +33,7 @@ from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StoreSna
 from sofa_registry_adapters.testing.faults import ChildProcess, eventually, eventually_async, free_port
 from sofa_registry_adapters.testing.plugin import OwnEtcd
 from sofa_registry_adapters.testing.services import PRODUCTS, Service
+from sofa_registry_adapters.testing.services.local import LocalService
 
 PATH = ("services", "echo")
 HERE = Bucket(PATH)
@@ -232,6 +233,69 @@ def test_an_outage_costs_no_processor_time(own: OwnEtcd, namespace: str) -> None
         server.start()
         eventually(lambda: not registry.lookup("a").stale, 5.0)
     assert used < 0.2 * seconds / 30 + 0.03, f"{used:.3f} s of processor time in {seconds:g} s"
+
+
+@bounded
+async def test_what_a_restored_backup_does_not_have_is_lost(own: OwnEtcd, namespace: str, tmp_path: Path) -> None:
+    server = own()
+    if not isinstance(server, LocalService):
+        pytest.skip("the data of a server in a container is out of reach")
+    backup = tmp_path / "backup"
+    store = store_at(f"{server.host}:{server.port}", namespace=namespace, lease=60)
+
+    async def restart(data: Path, copy: Path) -> None:
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(shutil.rmtree, copy, ignore_errors=True)
+        await asyncio.to_thread(shutil.copytree, data, copy)
+        await asyncio.to_thread(server.start)
+        await eventually_async(lambda: works(store.renew), 5.0)
+
+    async def lost(*expected: RecordKey) -> bool:
+        with contextlib.suppress(Unavailable):
+            return set(await store.renew()) == set(expected)
+        return False
+
+    many = [Record(("many",), f"{number}", b"") for number in range(150)]
+    async with opened(store):
+        await store.put([record("before"), record("changed"), many[0]])
+        await restart(server.directory, backup)
+        assert not await store.renew(), "a restart is no loss"
+        await store.put([record("after"), record("changed", b"2"), *many[1:]])
+        await restart(backup, server.directory)
+        gone = [key("after"), key("changed"), *(one.key for one in many[1:])]
+        await eventually_async(lambda: lost(*gone), 3.0, "what is not there as it was written is lost", interval=0.05)
+        await store.put([record("after"), record("changed", b"2"), *many[1:]])
+        assert not await store.renew()
+        for name in ("services/echo/before", "many/0", "many/149"):
+            ask(server.address, "kv/deleterange", key=text(f"/unit/{namespace}/{name}"))
+        gone = [key("before"), many[0].key, many[149].key]
+        await eventually_async(lambda: lost(*gone), 3.0, "the watches go on in the store as it is", interval=0.05)
+
+
+@bounded
+async def test_a_cut_costs_a_look_for_all_records(own: OwnEtcd, namespace: str) -> None:
+    for place, most in ((own(), 3), (own("--max-txn-ops=12"), 64)):
+        with place.proxy() as proxy:
+            store = store_at(proxy.address, namespace=namespace)
+            async with opened(store):
+                # Two in each bucket: each record has a watch of its own.
+                await store.put([Record(("many", f"{number // 2}"), f"{number}", b"") for number in range(250)])
+                assert not await store.renew()
+                session = store._session
+                assert session is not None
+                asked, ask_ = [], session.link.ask
+
+                async def counted(*request: Any, ask_: Any = ask_, asked: list[object] = asked) -> Any:
+                    asked.append(request)
+                    return await ask_(*request)
+
+                session.link.ask = counted  # type: ignore[method-assign]
+                proxy.cut()
+                await eventually_async(session.holdings.alarm.is_set, 2.0)
+                await eventually_async(lambda: works(store.renew), 2.0)  # noqa: B023
+                assert not await store.renew()
+                assert 1 <= len(asked) <= most
+                assert all(guard.watch is not None for guard in session.holdings._guards.values())
 
 
 @bounded
@@ -578,6 +642,34 @@ def test_registries_outlive_their_tokens(accounts: Accounts, namespace: str) -> 
         assert registration.state == "live"
 
 
+@bounded
+async def test_a_publisher_that_only_renews_outlives_its_token(accounts: Accounts, namespace: str) -> None:
+    user = uuid.uuid4().hex
+    accounts.add(user, "u", **{namespace: "READWRITE"})
+    with accounts.server.proxy() as proxy:
+        store = store_at(proxy.address, f"{user}:u@", namespace=namespace)
+
+        async def missing() -> bool:
+            with contextlib.suppress(Unavailable):
+                return list(await store.renew()) == [key()]
+            return False
+
+        async with opened(store):
+            for restarted in (False, True):
+                await store.put([record()])
+                assert not await store.renew()
+                if restarted:
+                    await asyncio.to_thread(accounts.server.kill)
+                    await asyncio.to_thread(accounts.server.start)
+                else:
+                    await asyncio.sleep(2.2)  # the server looks every second for tokens that are a second old
+                    proxy.cut()
+                await eventually_async(lambda: works(store.renew), 2.0)
+                assert not await store.renew()
+                accounts.do("kv/deleterange", key=text(f"/unit/{namespace}/services/echo/a"))
+                await eventually_async(missing, 2.0, "what is deleted is noticed", interval=0.05)
+
+
 def works_quietly(call: Callable[[], object]) -> bool:
     try:
         call()
@@ -621,6 +713,33 @@ async def test_rights_that_are_taken_away_and_given_back(accounts: Accounts, nam
             assert not await store.renew(), "what is refused is not lost"
         accounts.permit(user, head, "READWRITE")
         assert isinstance((await store.put([record(value=b"2")]))[key()], str)
+
+
+def test_who_may_not_watch_does_not_hurry(accounts: Accounts, namespace: str) -> None:
+    user, head = uuid.uuid4().hex, f"/unit/{namespace}"
+    accounts.add(user, "u", **{namespace: "READWRITE"})
+    with accounts.server.proxy() as proxy:
+        url = f"etcd://{user}:u@{proxy.address}/unit?namespace={namespace}&snapshot=off"
+        with Registry(url) as publisher:
+            registration = publisher.publish("a", "10.0.0.1:1")
+            session = publisher._opened().engine.backend._store._session
+            watches: list[object] = []
+            watch = session.stream.watch
+
+            def counted(*words: object) -> object:
+                watches.append(words)
+                return watch(*words)
+
+            session.stream.watch = counted
+            accounts.do("auth/role/revoke", role=user, key=text(f"{head}/"), range_end=text(f"{head}0"))
+            proxy.cut()
+            time.sleep(3.0)
+            assert len(watches) <= 4, "one for each renewal, and no more"
+            accounts.permit(user, head, "READWRITE")
+            eventually(lambda: all(one.watch and one.watch.id >= 0 for one in session.holdings._guards.values()), 3.0)
+            accounts.do("kv/deleterange", key=text(f"{head}/"), range_end=text(f"{head}0"))
+            eventually(lambda: publisher.lookup("a"), 3.0)
+            assert registration.state == "live"
 
 
 # Certificates.

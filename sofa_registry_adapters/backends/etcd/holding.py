@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Span, below
 from sofa_registry_adapters.backends.etcd.lease import Lease
 from sofa_registry_adapters.backends.etcd.link import Link
-from sofa_registry_adapters.backends.etcd.messages import Message, rpc
+from sofa_registry_adapters.backends.etcd.messages import Message
+from sofa_registry_adapters.backends.etcd.reading import Seen, look
 from sofa_registry_adapters.backends.etcd.watching import DELETED, Stream, Watch
-from sofa_registry_adapters.errors import RegistryError
+from sofa_registry_adapters.errors import Denied, RegistryError
 from sofa_registry_adapters.spi.store import RecordKey
 
 GUARDED_ONE_BY_ONE = 8
 """With more own records in a bucket, one watch on the bucket is used for those that come after."""
-LOOKED_AT = 100
-"""Records in one look."""
-TXN = messages.call("KV", "Txn")
+LOOKED_AT = 2000
+"""Records that are asked for together: all of them have to be looked at before a renewal is due."""
 
 
 class Guard:
-    """A watch for own records. It has seen all changes up to ``revision``."""
+    """A watch for own records. It has seen all changes up to ``revision``, if it is not ``blind``."""
 
     def __init__(self, holdings: Holdings, span: Span, revision: int) -> None:
         self.span = span
@@ -43,12 +42,17 @@ class Guard:
         self.revision = events[-1].kv.mod_revision
 
     def compacted(self) -> None:
-        self.watch, self.blind = None, True
-        self._holdings.alarm.set()
+        self._over(soon=True)
 
     def cut(self, reason: RegistryError) -> None:
-        self.watch = None
-        self._holdings.alarm.set()
+        # The store may have gone back meanwhile, and the token may be over: a look finds out, another watch would not.
+        self._over(soon=not isinstance(reason, Denied))
+
+    def _over(self, *, soon: bool) -> None:
+        """The watch is over. What was refused, or is blind after a look, has the time until the next renewal."""
+        if soon and not self.blind:
+            self._holdings.alarm.set()
+        self.watch, self.blind = None, True
 
 
 class Holdings:
@@ -118,8 +122,7 @@ class Holdings:
     async def check(self) -> Collection[RecordKey]:
         """What is known to be gone. Raises `RegistryError`."""
         self.alarm.clear()
-        for guard in [one for one in self._guards.values() if one.blind]:
-            await self._look(guard)
+        await self._look([one for one in self._guards.values() if one.blind])
         for guard in self._guards.values():
             if guard.watch is None:
                 guard.watch = self._stream.watch(guard, guard.span, guard.revision + 1)
@@ -132,22 +135,46 @@ class Holdings:
                 self._lose(key)
         return tuple(self._lost)
 
-    async def _look(self, guard: Guard) -> None:
-        """Read the records of a guard that missed something."""
-        raws, revision = list(guard.keys), 0
-        for start in range(0, len(raws), LOOKED_AT):
-            some = raws[start : start + LOOKED_AT]
-            ranges = [rpc.RequestOp(request_range=rpc.RangeRequest(key=raw, keys_only=True)) for raw in some]
-            before = {key: self._held.get(key) for key in map(guard.keys.get, some) if key is not None}
-            answer = await self._link.ask(TXN, rpc.TxnRequest(success=ranges))
-            revision = revision or answer.header.revision
-            for raw, response in zip(some, answer.responses, strict=True):
-                key, found = guard.keys.get(raw), response.response_range.kvs
-                if key is None or key in self._writing or self._held.get(key) != before.get(key):
-                    continue
-                if not found or found[0].lease != self._lease.id:
-                    self._lose(key)
-        guard.revision, guard.blind = max(guard.revision, revision), False
+    async def _look(self, guards: Sequence[Guard]) -> None:
+        """Read the records of guards that missed something, those of many guards at once. Raises `RegistryError`."""
+        for guard in guards:
+            # Whoever is cut during the look is blind again.
+            guard.blind = False
+        try:
+            revision = await self._compare(guards)
+        except BaseException as error:
+            for guard in guards:
+                guard.blind = True
+            if not isinstance(error, Denied):
+                raise
+            # Who may not look is told by the watches that are still allowed.
+            return
+        for guard in guards:
+            if revision < guard.revision and guard.watch is not None:
+                # Its watch waits for what comes after a revision that may never be again.
+                self._stream.end(guard.watch)
+                guard.watch = None
+            guard.revision = revision
+
+    async def _compare(self, guards: Sequence[Guard]) -> int:
+        """Lose the records that are not as they were written; the revision from which on the guards miss nothing."""
+        keys = [(raw, key) for guard in guards for raw, key in guard.keys.items()]
+        first = 0
+        for start in range(0, len(keys), LOOKED_AT):
+            some = keys[start : start + LOOKED_AT]
+            before = [self._held.get(key) for _, key in some]
+            seen = await look(self._link, [raw for raw, _ in some])
+            first = first or min(one.revision for one in seen)
+            for (_, key), held, one in zip(some, before, seen, strict=True):
+                self._judge(key, held, one)
+        return first
+
+    def _judge(self, key: RecordKey, before: int | None, seen: Seen) -> None:
+        held = self._held.get(key)
+        if held is None or key in self._writing or held != before:
+            return
+        if seen.lease != self._lease.id or seen.written != held:
+            self._lose(key)
 
     def _lose(self, key: RecordKey) -> None:
         if self._forget(key):

@@ -11,11 +11,15 @@ from sofa_registry_adapters.backends.etcd.failures import says
 from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Place, Span, below, decode
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, rpc
-from sofa_registry_adapters.errors import Unavailable, ValueTooLarge
+from sofa_registry_adapters.errors import Refused, Unavailable, ValueTooLarge
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.store import Record, Stored
 
 RANGE = messages.call("KV", "Range")
+TXN = messages.call("KV", "Txn")
+OPERATIONS = 128
+"""In one transaction: the server's --max-txn-ops, of which it says otherwise that there are ``TOO_MANY``."""
+TOO_MANY = "too many operations"
 PAGE = 1000
 """Keys in one answer; less where they have large values."""
 AT_ONCE = 500
@@ -144,6 +148,40 @@ async def unchanged(link: Link, place: Place, revision: int, count: int) -> bool
     answer = await link.ask(RANGE, _newer_than(place, revision))
     # A server that went back knows nothing newer, either.
     return not answer.kvs and answer.count == count and answer.header.revision >= revision
+
+
+class Seen(NamedTuple):
+    """A key as it was at ``revision``: its lease and the revision at which it was written, 0 for a key that is absent."""
+
+    lease: int
+    written: int
+    revision: int
+
+
+async def look(link: Link, raws: Sequence[bytes]) -> list[Seen]:
+    """What these keys are, many in one request, and all requests at once. Raises `RegistryError`."""
+    parts = [raws[start : start + OPERATIONS] for start in range(0, len(raws), OPERATIONS)]
+    answers = await asyncio.gather(*(_look(link, part) for part in parts), return_exceptions=True)
+    seen: list[Seen] = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        seen += answer
+    return seen
+
+
+async def _look(link: Link, raws: Sequence[bytes]) -> list[Seen]:
+    ranges = [rpc.RequestOp(request_range=rpc.RangeRequest(key=raw, keys_only=True)) for raw in raws]
+    try:
+        answer = await link.ask(TXN, rpc.TxnRequest(success=ranges))
+    except Refused as error:
+        if len(raws) == 1 or TOO_MANY not in str(error):
+            raise
+        half = len(raws) // 2
+        return [*await _look(link, raws[:half]), *await _look(link, raws[half:])]
+    found = [next(iter(one.response_range.kvs), None) for one in answer.responses]
+    revision = answer.header.revision
+    return [Seen(one.lease, one.mod_revision, revision) if one is not None else Seen(0, 0, revision) for one in found]
 
 
 async def buckets(link: Link, keyspace: Keyspace, parent: Path) -> list[str]:

@@ -11,22 +11,20 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, rpc
+from sofa_registry_adapters.backends.etcd.reading import OPERATIONS, TOO_MANY, TXN
 from sofa_registry_adapters.errors import Conflict, Denied, RegistryError, Unavailable, ValueTooLarge
 from sofa_registry_adapters.spi.store import RecordKey
 
-TXN = messages.call("KV", "Txn")
-SIZES = (128, 128, 32, 4, 1, 1)
+SIZES = (OPERATIONS, OPERATIONS, 32, 4, 1, 1)
 """Operations in one transaction, attempt by attempt, so that a record that keeps changing harms itself only.
 
-The server's --max-txn-ops is 128; a transaction that is refused for that is halved.
+A transaction that a server with a narrower limit refuses is halved.
 """
 BYTES = 1_000_000
 AT_ONCE = 8
 """Transactions that are on their way together."""
-_TOO_MANY = "too many operations"
 
 
 class Task(ABC):
@@ -269,7 +267,7 @@ async def _send(link: Link, tasks: Sequence[Task]) -> None:
 
 async def _refused(link: Link, tasks: Sequence[Task], error: RegistryError) -> None:
     """A transaction is refused as a whole: find out for which of its records."""
-    separable = isinstance(error, Denied | ValueTooLarge) or _TOO_MANY in str(error)
+    separable = isinstance(error, Denied | ValueTooLarge) or TOO_MANY in str(error)
     if len(tasks) == 1 or not separable:
         for task in tasks:
             task.finish(error)
