@@ -89,12 +89,15 @@ class Command:
 def start(url: str) -> Iterator[Callable[..., Command]]:
     """Start commands, and see to it that none outlives the test."""
     started: list[Command] = []
+    # Under nohup they would inherit that a hangup is ignored, and rightly ignore it.
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def begin(*arguments: str) -> Command:
         started.append(Command(*arguments))
         return started[-1]
 
     yield begin
+    signal.signal(signal.SIGHUP, hangup)
     for one in started:
         one.process.kill()
         one.end()
