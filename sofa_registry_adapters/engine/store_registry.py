@@ -185,6 +185,11 @@ class StoreRegistry(RegistryBackend):
         try:
             async with self._bounded("taking over"):
                 await self._store.compare_and_put(one.record, stored.revision if stored else None)
+        except Conflict as error:
+            # It went, or became another, since it was read: nobody has said yet that ours is not to be there.
+            return Unavailable(
+                f"the record {one.record.name!r} changed while it was taken over, which is tried again: {error}"
+            )
         except RegistryError as error:
             return error
         one.confirmed, one.uncertain = True, False

@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     def publish(self, registry: Registry, address: str = "") -> Registration:
         """Publish the address of this plan, or another one."""
-        return registry.publish(self.service, address or self.address, metadata={"who": self.who}, timeout=20.0)
+        return registry.publish(self.service, address or self.address, metadata={"who": self.who}, timeout=60.0)
 
     def ids(self) -> set[str]:
         """What a fresh Registry finds."""

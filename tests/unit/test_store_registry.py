@@ -462,8 +462,31 @@ class TestIdentity:
 
         registry._store.read = cross  # type: ignore[method-assign]
         errors = await registry.announce(wanted(a=[one("x", started=5)]), [A])
-        assert isinstance(errors[A], Conflict)
+        # Whoever it is, it was not looked at yet: that is no refusal.
+        assert isinstance(errors[A], Unavailable)
         assert place.peek(key("x")).owner == "newest"  # type: ignore[union-attr]
+        registry._store.read = read  # type: ignore[method-assign]
+        errors = await registry.announce(wanted(a=[one("x", started=5)]), [A])
+        assert isinstance(errors[A], Conflict)
+
+    @bounded
+    async def test_who_goes_between_reading_and_writing_is_no_refusal(self, name: str) -> None:
+        """As a process that was killed, whose lease ends when it is started again."""
+        registry = memory(name)
+        await registry.open()
+        place = space(name)
+        place.write_behind(NATIVE.record(A, one("x", started=1, owner="dead")), owner="dead")
+        read = registry._store.read
+
+        async def go(bucket: Bucket, known: Revision | None = None) -> StoreSnapshot | None:
+            found = await read(bucket, known)
+            place.delete_behind(key("x"))
+            return found
+
+        registry._store.read = go  # type: ignore[method-assign]
+        errors = await registry.announce(wanted(a=[one("x", started=5)]), [A])
+        assert isinstance(errors[A], Unavailable)
+        assert await registry.announce(wanted(a=[one("x", started=5)]), [A]) == {}
 
     @bounded
     async def test_a_hundred_takeovers_at_once(self, name: str) -> None:
