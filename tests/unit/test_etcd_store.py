@@ -9,7 +9,7 @@ import functools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from typing import Any
@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 
 from sofa_registry_adapters import Registry
-from sofa_registry_adapters.backends.etcd import BACKEND, connecting
+from sofa_registry_adapters.backends.etcd import BACKEND, connecting, reading, writing
+from sofa_registry_adapters.backends.etcd.holding import Guard
+from sofa_registry_adapters.backends.etcd.link import Link
+from sofa_registry_adapters.backends.etcd.reading import Seen
 from sofa_registry_adapters.backends.etcd.store import EtcdStore
+from sofa_registry_adapters.backends.etcd.writing import Task
 from sofa_registry_adapters.errors import (
     Conflict,
     Denied,
@@ -493,6 +497,136 @@ async def test_what_is_lost_while_nobody_listens(own: OwnEtcd, namespace: str) -
                 ask(server, "kv/deleterange", key=text(f"{raw}c"))
                 await missing(store, key("b"), key("c"))
             ask(server, "kv/deleterange", key=text(raw), range_end=text(f"{raw[:-1]}0"))
+
+
+SESSION = "sofa_registry_adapters.backends.etcd.session"
+HOLDING = "sofa_registry_adapters.backends.etcd.holding"
+
+
+class Operator:
+    """Deletes a record of a bucket in which there are so many that they share a watch."""
+
+    def __init__(self, server: Service, namespace: str, store: EtcdStore) -> None:
+        self._server = server
+        self._head = f"/unit/{namespace}/services/echo/"
+        self._store = store
+
+    def guard(self) -> Guard:
+        assert self._store._session is not None
+        return max(self._store._session.holdings._guards.values(), key=lambda one: len(one.keys))
+
+    async def delete(self, name: str) -> int:
+        answer = await asyncio.to_thread(ask, self._server, "kv/deleterange", key=text(self._head + name))
+        assert answer["deleted"] == "1"
+        return int(answer["header"]["revision"])
+
+
+@pytest.mark.parametrize("compared", (False, True))
+@bounded
+async def test_what_is_deleted_before_its_write_has_ended(
+    make: Make, server: Service, namespace: str, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    store = make()
+    operator = Operator(server, namespace, store)
+
+    async def run(link: Link, tasks: Sequence[Task]) -> None:
+        await writing.run(link, tasks)
+        deleted = await operator.delete("new")
+        await eventually_async(lambda: operator.guard().revision >= deleted, 5.0, "the deletion is heard of")
+
+    async with opened(store):
+        await store.put([record(f"{number}") for number in range(12)])
+        assert not await store.renew()
+        with monkeypatch.context() as patched:
+            patched.setattr(f"{SESSION}.run", run)
+            if compared:
+                await store.compare_and_put(record("new"), None)
+            else:
+                await store.put([record("0"), record("new")])
+        async with asyncio.timeout(1.0):
+            await store.lost()
+        await missing(store, key("new"))
+        await store.put([record("new")])
+        await missing(store)
+
+
+@bounded
+async def test_what_is_deleted_before_its_guard_began(
+    make: Make, server: Service, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make()
+    operator, deleted, settled = Operator(server, namespace, store), asyncio.Event(), asyncio.Event()
+
+    async def run(link: Link, tasks: Sequence[Task]) -> None:
+        await writing.run(link, tasks)
+        if tasks[0].key == key("late"):
+            await operator.delete("late")
+            deleted.set()
+            await settled.wait()
+
+    async with opened(store):
+        monkeypatch.setattr(f"{SESSION}.run", run)
+        late = asyncio.create_task(store.put([record("late")]))
+        await deleted.wait()
+        await store.put([record(f"{number}") for number in range(12)])
+        settled.set()
+        await late
+        async with asyncio.timeout(1.0):
+            await store.lost()
+        await missing(store, key("late"))
+
+
+@pytest.mark.parametrize("name", ("11", "new"))
+@bounded
+async def test_what_is_deleted_while_others_are_looked_at(
+    server: Service, namespace: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One record is being written while the guard looks; the other one is new to it."""
+    with server.proxy() as proxy:
+        store = store_at(f"{proxy.host}:{proxy.port}", namespace=namespace)
+        operator, deleted, looked = Operator(server, namespace, store), asyncio.Event(), asyncio.Event()
+
+        async def run(link: Link, tasks: Sequence[Task]) -> None:
+            await writing.run(link, tasks)
+            await operator.delete(name)
+            deleted.set()
+            if name == "11":
+                await looked.wait()
+
+        async def look(link: Link, raws: Sequence[bytes]) -> list[Seen]:
+            if looked.is_set():
+                return await reading.look(link, raws)
+            with monkeypatch.context() as patched:
+                patched.setattr(f"{SESSION}.run", run)
+                put = asyncio.create_task(store.put([record(name)]))
+                await deleted.wait()
+            if name == "new":
+                await put
+            seen = await reading.look(link, raws)
+            writes.append(put)
+            looked.set()
+            return seen
+
+        async with opened(store):
+            await store.put([record(f"{number}") for number in range(12)])
+            assert not await store.renew()
+            writes: list[asyncio.Task[Any]] = []
+            monkeypatch.setattr(f"{HOLDING}.look", look)
+            proxy.cut()
+            await eventually_async(looked_at(store, looked), 5.0)
+            await writes[0]
+            await missing(store, key(name))
+
+
+def looked_at(store: EtcdStore, looked: asyncio.Event) -> Callable[[], Awaitable[bool]]:
+    """Renew until there was a look."""
+
+    async def renewed() -> bool:
+        with contextlib.suppress(Unavailable):
+            await store.renew()
+        return looked.is_set()
+
+    return renewed
 
 
 @bounded

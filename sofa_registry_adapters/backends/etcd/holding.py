@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Span, below
+from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Place, Span
 from sofa_registry_adapters.backends.etcd.lease import Lease
 from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message
 from sofa_registry_adapters.backends.etcd.reading import Seen, look
 from sofa_registry_adapters.backends.etcd.watching import DELETED, Stream, Watch
 from sofa_registry_adapters.errors import Denied, RegistryError
-from sofa_registry_adapters.spi.store import RecordKey
+from sofa_registry_adapters.spi.store import Bucket, RecordKey
 
 GUARDED_ONE_BY_ONE = 8
 """With more own records in a bucket, one watch on the bucket is used for those that come after."""
@@ -21,25 +22,32 @@ LOOKED_AT = 2000
 
 
 class Guard:
-    """A watch for own records. It has seen all changes up to ``revision``, if it is not ``blind``."""
+    """A watch for own records. It has seen all changes from ``since`` on up to ``revision``, if it is not ``blind``."""
 
-    def __init__(self, holdings: Holdings, span: Span, revision: int) -> None:
+    def __init__(self, holdings: Holdings, place: Place | None, span: Span, revision: int) -> None:
         self.span = span
+        self.since: float = revision
         self.revision = revision
         self.keys: dict[bytes, RecordKey] = {}
         self.watch: Watch | None = None
         self.blind = False
         self._holdings = holdings
+        self._place = place
 
     def opened(self) -> None:
         """Nothing to be done."""
 
     def changed(self, events: Sequence[Message]) -> None:
         for event in events:
-            key = self.keys.get(event.kv.key)
+            key = self.keys.get(event.kv.key) or self._coming(event.kv.key)
             if key is not None:
                 self._holdings.told(key, event)
         self.revision = events[-1].kv.mod_revision
+
+    def _coming(self, raw: bytes) -> RecordKey | None:
+        """The record at this key, if it is one that is just being written, and is not known to be ours before that ends."""
+        key = self._place.key(raw) if self._place is not None and self._holdings.writes else None
+        return key if key is not None and self._holdings.awaits(key) else None
 
     def compacted(self) -> None:
         self._over(soon=True)
@@ -77,6 +85,15 @@ class Holdings:
         """Whether the record was written by us and is not known to be gone."""
         return key in self._held
 
+    @property
+    def writes(self) -> bool:
+        """Whether anything is being written."""
+        return bool(self._writing)
+
+    def awaits(self, key: RecordKey) -> bool:
+        """Whether a record is being written that no guard has yet."""
+        return key in self._writing and key not in self._guard_of
+
     def begin(self, keys: Iterable[RecordKey]) -> None:
         """These are about to be written or deleted; `end` follows."""
         for key in keys:
@@ -93,7 +110,8 @@ class Holdings:
 
     def keep(self, written: Mapping[RecordKey, int]) -> None:
         """These were written, at these revisions."""
-        for key, revision in written.items():
+        # A guard that is made for the first of them has to see what became of all.
+        for key, revision in sorted(written.items(), key=_revision):
             self._lost.pop(key, None)
             if self._doubts.get(key, 0) <= revision:
                 self._doubts.pop(key, None)
@@ -138,13 +156,13 @@ class Holdings:
     async def _look(self, guards: Sequence[Guard]) -> None:
         """Read the records of guards that missed something, those of many guards at once. Raises `RegistryError`."""
         for guard in guards:
-            # Whoever is cut during the look is blind again.
-            guard.blind = False
+            # Whoever is cut, or gets another key, during the look is blind again.
+            guard.blind, guard.since = False, math.inf
         try:
             revision = await self._compare(guards)
         except BaseException as error:
             for guard in guards:
-                guard.blind = True
+                guard.blind, guard.since = True, guard.revision
             if not isinstance(error, Denied):
                 raise
             # Who may not look is told by the watches that are still allowed.
@@ -154,7 +172,7 @@ class Holdings:
                 # Its watch waits for what comes after a revision that may never be again.
                 self._stream.end(guard.watch)
                 guard.watch = None
-            guard.revision = revision
+            guard.revision = guard.since = revision
 
     async def _compare(self, guards: Sequence[Guard]) -> int:
         """Lose the records that are not as they were written; the revision from which on the guards miss nothing."""
@@ -171,9 +189,13 @@ class Holdings:
 
     def _judge(self, key: RecordKey, before: int | None, seen: Seen) -> None:
         held = self._held.get(key)
-        if held is None or key in self._writing or held != before:
+        if held is None or (held != before and held > seen.revision):
             return
-        if seen.lease != self._lease.id or seen.written != held:
+        if seen.lease == self._lease.id and seen.written == held:
+            return
+        if key in self._writing:
+            self._doubts[key] = seen.written or seen.revision
+        else:
             self._lose(key)
 
     def _lose(self, key: RecordKey) -> None:
@@ -198,11 +220,20 @@ class Holdings:
     def _cover(self, key: RecordKey, revision: int) -> None:
         count = self._in_bucket[key.bucket] = self._in_bucket.get(key.bucket, 0) + 1
         raw = self._keyspace.of_record(key)
-        span = below(self._keyspace.of_bucket(key.bucket)) if count > GUARDED_ONE_BY_ONE else Span(raw)
+        place = self._keyspace.place(Bucket(key.bucket)) if count > GUARDED_ONE_BY_ONE else None
+        span = place.span if place is not None else Span(raw)
         guard = self._guards.get(span)
         if guard is None:
-            guard = self._guards[span] = Guard(self, span, revision)
+            guard = self._guards[span] = Guard(self, place, span, revision)
             if self._link.current is not None:
                 guard.watch = self._stream.watch(guard, span, revision + 1)
+        elif revision < guard.since:
+            # It may have been changed before the guard looked.
+            guard.blind = True
+            self.alarm.set()
         guard.keys[raw] = key
         self._guard_of[key] = guard
+
+
+def _revision(written: tuple[RecordKey, int]) -> int:
+    return written[1]

@@ -142,9 +142,10 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, ResumableStore, Di
         await session.write([task])
         if isinstance(task.answer, RegistryError):
             raise task.answer
-        session.holdings.drop([record.key])
         if record.owned:
             session.holdings.keep({record.key: task.answer or 0})
+        else:
+            session.holdings.drop([record.key])
         return str(task.answer)
 
     async def compare_and_delete(self, key: RecordKey, expected: str) -> None:
