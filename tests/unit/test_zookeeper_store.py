@@ -319,6 +319,22 @@ async def test_a_deletion_that_is_told_right_behind_a_look_is_reported(zookeeper
 
 
 @bounded
+async def test_a_record_that_is_written_while_it_is_found_missing_is_guarded(zookeeper_service: Service) -> None:
+    async with opened(zookeeper_service) as place:
+        store = await place.open()
+        await put(store, record("a"))
+        with place.operator() as operator:
+            operator.delete(place.path("a"))
+            await eventually_async(lambda: store._ledger.doubted, 2.0, "its deletion is told")
+            putting = asyncio.create_task(put(store, record("a", b"2")))
+            await store.renew()
+            await putting
+            assert not await store.renew()
+            operator.delete(place.path("a"))
+            await reports(store, "a", seconds=2.0)
+
+
+@bounded
 async def test_an_expired_session(zookeeper_service: Service) -> None:
     async with opened(zookeeper_service) as place:
         store, reader = await place.open(), await place.open()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from sofa_registry_adapters.backends.zookeeper.session import Session
 from sofa_registry_adapters.backends.zookeeper.wire import Stat
@@ -30,6 +32,7 @@ class Ledger:
         self._holdings: dict[RecordKey, Holding] = {}
         self._keys: dict[str, RecordKey] = {}
         self._used: dict[Session, int] = {}
+        self._written: Counter[RecordKey] = Counter()
         self.doubted: dict[RecordKey, int] = {}
         """Each with the number of its last doubt."""
         self.doubts: int = 0
@@ -57,6 +60,23 @@ class Ledger:
             self._keys[path] = key
             self._used[session] = self.used(session) + holding.size
         return holding
+
+    @contextlib.contextmanager
+    def writing(self, keys: Iterable[RecordKey]) -> Iterator[None]:
+        """While a write of these records is under way, nothing about them can be concluded."""
+        written = tuple(keys)
+        self._written.update(written)
+        try:
+            yield
+        finally:
+            for key in written:
+                self._written[key] -= 1
+                if not self._written[key]:
+                    del self._written[key]
+
+    def is_written(self, key: RecordKey) -> bool:
+        """Whether a write of the record is under way."""
+        return key in self._written
 
     def confirm(self, key: RecordKey, path: str, session: Session, stat: Stat) -> None:
         """A record that was written, or found to be ours.

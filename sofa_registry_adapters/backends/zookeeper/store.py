@@ -243,7 +243,8 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
         # What one session asks is carried out in the order in which it was asked: no need to wait between the two.
         for guarding in guards if len(self._sessions) > 1 else ():
             await guarding()
-        await self._writer.run(tasks)
+        with self._ledger.writing(task.key for task in tasks):
+            await self._writer.run(tasks)
         for guarding in guards:
             await guarding()
 
@@ -287,8 +288,7 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
             except BaseException:
                 self._rearm = True
                 raise
-        if self._ledger.doubted:
-            await self._verify(main)
+        await self._verify(main)
         return tuple(self._ledger.missing)
 
     def _check_sessions(self) -> None:
@@ -309,7 +309,8 @@ class ZooKeeperStore(RecordStore, ConditionalStore, ListableStore, DiagnosableSt
         """Look at own records that may be gone. Those whose write is under way stay in doubt until it is answered."""
         doubts = self._ledger.doubts
         holdings = {holding.path: holding for holding in self._ledger.in_doubt()}
-        async for _, batch in self._reader.nodes(main, list(holdings)):
+        async for _, answered in self._reader.nodes(main, list(holdings)):
+            batch = [each for each in answered if not self._ledger.is_written(holdings[each[0]].key)]
             for path, reply in batch:
                 holding = holdings[path]
                 gone = reply.code == wire.NO_NODE or (reply.stat and reply.stat.owner != holding.session.id)
