@@ -433,7 +433,7 @@ def a_counter_that_goes_back() -> None:
 )
 def an_empty_push_that_is_believed() -> None:
     def sort(
-        self: Protection, gone: Collection[str], visible: Mapping[str, Instance], now: float
+        self: Protection, gone: Collection[str], visible: Mapping[str, Instance], now: float, **_: bool
     ) -> tuple[list[str], list[str]]:
         return [name for name in gone if name in visible], []
 
