@@ -33,6 +33,7 @@ COMMANDS = DOCS / "reference" / "cli.md"
 GUARANTEES = DOCS / "explanation" / "guarantees.md"
 OUTAGES = DOCS / "reference" / "guarantees.md"
 PERFORMANCE = DOCS / "reference" / "performance.md"
+SOAK = DOCS / "how-to" / "soak.md"
 KILLERS = DOCS / "reference" / "killers.md"
 SCALE = DOCS / "explanation" / "scale.md"
 SECURITY = DOCS / "explanation" / "security.md"
@@ -383,6 +384,11 @@ def security_page() -> str:
     return between(SECURITY.read_text(encoding="utf-8"), "fuzz", beside("security", "guided").table())
 
 
+def soak_page() -> str:
+    """The page about the soak with what the long ones showed."""
+    return between(SOAK.read_text(encoding="utf-8"), "soaks", beside("outage", "soaking").table())
+
+
 def performance_page() -> str:
     """What was measured, from the results of the benchmarks."""
     return str(beside("bench", "measuring.page").page())
@@ -404,6 +410,7 @@ def pages() -> dict[Path, str]:
         KILLERS: outage_page("killers"),
         SCALE: scale_page(),
         SECURITY: security_page(),
+        SOAK: soak_page(),
     }
 
 
