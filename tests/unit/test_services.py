@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import struct
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -257,6 +259,27 @@ class TestFinding:
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         with pytest.raises(ServiceError, match=r"(?s)status 3.*no memory for you"):
             find_service("redis")
+
+    @pytest.mark.parametrize("times", (1, 2))
+    def test_a_server_that_stumbles_is_started_once_more(
+        self, own_redis: OwnService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+    ) -> None:
+        own_redis()  # skips without a server
+        real, stumbles = shutil.which("redis-server"), tmp_path / "stumbles"
+        stumbling = tmp_path / "redis-server"
+        stumbling.write_text(
+            f"#!/bin/sh\nif [ $(wc -c <{stumbles}) -lt {times} ]; then printf x >>{stumbles}; echo I am slow today; exit 1; fi\n"
+            f'exec {real} "$@"\n'
+        )
+        stumbling.chmod(0o755)
+        stumbles.touch()
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setitem(PRODUCTS, "redis", replace(PRODUCTS["redis"], stumbles="slow today"))
+        if times > 1:
+            with pytest.raises(ServiceError, match="slow today"):
+                find_service("redis", own=True)
+        else:
+            find_service("redis", own=True).close()
 
     def test_a_taken_port_is_exchanged_for_another(
         self, own_redis: OwnService, monkeypatch: pytest.MonkeyPatch

@@ -64,11 +64,22 @@ class LocalService(Service):
     def start(self) -> None:
         if self._child is not None and self._child.alive:
             self._child.cont()
-        else:
-            self.directory.mkdir(exist_ok=True)
-            command = self._prepare(self.directory, self.port, self._persistent)
-            with self._log.open("ab") as log:
-                self._child = ChildProcess(command, cwd=self.directory, output=log)
+            self._await_answer()
+            return
+        said = self._log.stat().st_size if self._log.exists() else 0
+        try:
+            self._begin()
+        except ServiceError:
+            words = self.product.stumbles.encode()
+            if self._child is None or self._child.alive or not words or words not in self._log.read_bytes()[said:]:
+                raise
+            self._begin()
+
+    def _begin(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        command = self._prepare(self.directory, self.port, self._persistent)
+        with self._log.open("ab") as log:
+            self._child = ChildProcess(command, cwd=self.directory, output=log)
         self._await_answer()
 
     def pause(self) -> None:

@@ -33,7 +33,8 @@ class Product:
     instead; `local` returns how to run it here, or a text that says what is missing. `scheme` is that of its URLs,
     `user` what stands in them before the host (``name:password``). `offsets` are the distances of all the ports that
     clients use from the main one, `inner_offsets` those of further ports that it takes. It answers within
-    `start_seconds` of its start.
+    `start_seconds` of its start. `stumbles` is what the log of a server says that ended while it started on a busy
+    machine, and starts when it is asked again; nothing if there is no such thing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Product:
     offsets: Sequence[int] = (0,)
     inner_offsets: Sequence[int] = ()
     start_seconds: float = 30.0
+    stumbles: str = ""
 
     @property
     def variable(self) -> str:

@@ -66,6 +66,8 @@ def product(
         offsets=(0, _GRPC),
         inner_offsets=(_PEERS, _RAFT),
         start_seconds=120.0,
+        # Its database gives up on a machine that is busy for ten seconds.
+        stumbles="Login timeout exceeded",
     )
 
 
