@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial, wraps
@@ -267,18 +266,12 @@ async def bind_all(
 
 async def _attach(engine: ConfigEngine, key: ConfigKey, *, timeout: float, required: bool) -> ConfigMailbox:
     """Follow a key. What need not be known has a moment to become so: the defaults are for centers that are away."""
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
-
-    def known() -> None:
-        loop.call_soon_threadsafe(ready.set)
-
     mailbox = cast("ConfigMailbox", await engine.attach(key, timeout, required=required))
     try:
-        mailbox.on_news(known)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(GRACE, deadline - loop.time())):
-                await ready.wait()
+        # Not by the mailbox: whom it wakes must fetch the news, and that is for the binding to do.
+        await engine.wait_known(key, min(GRACE, deadline - loop.time()))
     except BaseException:
         mailbox.close()
         raise

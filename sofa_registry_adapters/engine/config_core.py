@@ -270,6 +270,14 @@ class ConfigEngine:
         """Follow the key; what it has is known, or, unless ``required``, will be later."""
         return await self._mirrors.attach(key, timeout, required=required)
 
+    async def wait_known(self, key: ConfigKey, seconds: float) -> None:
+        """Until something is known of a key that is followed, or the seconds are over."""
+        mirror = self._mirrors.find(key)
+        if mirror is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await mirror.known.wait()
+
     def _mirror(self, key: ConfigKey) -> ConfigMirror:
         mirror = ConfigMirror(key, self.backend, self.times, self._clock, self._events)
         mirror.mark = self._revisions.mark

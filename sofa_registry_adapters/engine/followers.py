@@ -11,7 +11,7 @@ from sofa_registry_adapters.engine.follower import Follower
 from sofa_registry_adapters.engine.lifeline import GLANCE, Lifeline
 from sofa_registry_adapters.engine.mailbox import Pending
 from sofa_registry_adapters.engine.reactor import stop_tasks
-from sofa_registry_adapters.errors import BackendDefect, Refused, RegistryError, Unavailable
+from sofa_registry_adapters.errors import BackendDefect, Closed, Refused, RegistryError, Unavailable
 
 K = TypeVar("K", bound=Hashable)
 F = TypeVar("F", bound=Follower[Any])
@@ -52,7 +52,10 @@ class Followers(Generic[K, F]):
         return self._by_key.get(key)
 
     async def attach(self, key: K, timeout: float, *, required: bool) -> Pending[Any]:
-        """Follow the key; its first value is there, or, unless ``required``, comes later."""
+        """Follow the key; its first value is there, or, unless ``required``, comes later. Raises `Closed` after `close_mailboxes`."""
+        if self._closing:
+            # Nobody would end the loop of a mailbox that is opened now.
+            raise Closed(f"{self._lifeline.name} was closed: make a new one")
         follower = self._by_key.get(key)
         if follower is None:
             follower = self._begin(key)

@@ -33,6 +33,8 @@ class Snapshots(Generic[K, S]):
         self._failed = failed
         self._worker = Worker("sofa-registry-disk")
         self._saving: dict[K, tuple[asyncio.Task[None], Callable[[], Work | None]]] = {}
+        # While a disk hangs, one change of each key waits for it, and not all of them.
+        self._disk = asyncio.Lock()
 
     @property
     def enabled(self) -> bool:
@@ -75,9 +77,13 @@ class Snapshots(Generic[K, S]):
     async def _save_later(self, key: K) -> None:
         try:
             await asyncio.sleep(SAVE_AFTER)
+            await self._disk.acquire()
         finally:
             _, prepare = self._saving.pop(key)
-        await self._save(key, prepare)
+        try:
+            await self._save(key, prepare)
+        finally:
+            self._disk.release()
 
     async def _save(self, key: K, prepare: Callable[[], Work | None]) -> None:
         work = prepare()
