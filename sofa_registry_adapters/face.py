@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
@@ -38,6 +39,7 @@ LONGEST = 86400.0
 
 # Kept for ever: what a child inherits through a fork must not be finalised there.
 _INHERITED: list[object] = []
+_FACES: weakref.WeakSet[Face[Any]] = weakref.WeakSet()
 
 Address = str | Instance
 E = TypeVar("E", bound="Startable")
@@ -83,6 +85,7 @@ class Face(ABC, Generic[E]):
         self._seen: dict[object, Any] = {}
         """What a verb without I/O found the last time, by what it was asked for; of this process, while this is open."""
         self._closed = False
+        _FACES.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._target}{' closed' if self._closed else ''}>"
@@ -156,6 +159,16 @@ class Face(ABC, Generic[E]):
             self._seen = {}
             session, self._session = self._session, None
             return session
+
+
+def _forget_what_the_parent_saw() -> None:
+    # At the fork, so that a verb that is called for each request need not ask which process it is in: that is a system call.
+    for face in tuple(_FACES):
+        face._seen = {}  # noqa: SLF001  of this module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_what_the_parent_saw)
 
 
 class BlockingFace(Face[E]):

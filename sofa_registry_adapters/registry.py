@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import getpid
 from typing import TYPE_CHECKING, Any
 
 from sofa_registry_adapters import advertise
@@ -32,7 +31,7 @@ from sofa_registry_adapters.handles import (
     Watch,
 )
 from sofa_registry_adapters.model.names import ServiceKey
-from sofa_registry_adapters.model.views import InstancesChange, ServiceView, Source
+from sofa_registry_adapters.model.views import InstancesChange, ServiceView
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -54,10 +53,10 @@ class _RegistryFace(Face["Engine"]):
     def _glance(self, service: Name) -> ServiceView | None:
         """The view of a watched service that somebody has read since it changed last. As fast as can be: calls may come for each request."""
         try:
-            source: Source | None = self._seen.get(service)
-        except TypeError:  # what is no name is refused where it is parsed
+            settled: ServiceView | None = self._seen[service].settled
+        except (KeyError, TypeError):  # nobody has looked yet; or it is no name, and refused where it is parsed
             return None
-        return source.settled if source is not None and self._pid == getpid() else None
+        return settled
 
     def _look(self, service: Name, session: Session[Engine]) -> ServiceView | None:
         """The view of a watched service. The next time `_glance` may have it."""

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,8 @@ from sofa_registry_adapters.errors import Closed, DeadlineExceeded
 T = TypeVar("T")
 EXIT_WITHIN = 2.2
 """Seconds that the end of the process may take to withdraw what was not closed."""
+STALLED = 0.003
+"""Seconds without a job taken up after which the threads of a pool need one more."""
 
 
 class DaemonExecutor(ThreadPoolExecutor):
@@ -270,7 +273,11 @@ async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 class DaemonPool:
-    """Daemon threads for blocking listeners: none when idle, at most ``cap``."""
+    """Daemon threads for blocking listeners: none when idle, at most ``cap``.
+
+    A further thread steps in only when those that are there took up nothing for `STALLED` seconds: a thousand short jobs are done
+    by one thread, which nobody takes the interpreter's lock from, and a job that blocks delays the others by that time.
+    """
 
     def __init__(self, cap: int = 32, linger: float = 0.2) -> None:
         self._cap = cap
@@ -279,27 +286,57 @@ class DaemonPool:
         self._ready = threading.Condition()
         self._threads = 0
         self._free = 0
+        self._taken = 0
+        self._standby = False
+        """Whether a further thread is there and looks whether it is needed."""
 
     def run(self, job: Callable[[], None]) -> None:
         """Run ``job`` soon, on some thread of the pool. Raises RuntimeError if no thread is to be had for it."""
         with self._ready:
             self._jobs.append(job)
-            if self._free >= len(self._jobs) or self._threads >= self._cap:
-                self._ready.notify()
-                return
-            self._threads += 1
+            self._ready.notify()
         try:
-            threading.Thread(target=self._work, name="sofa-registry-listener", daemon=True).start()
+            self._reinforce()
         except RuntimeError:
             with self._ready:
-                self._threads -= 1
-                if job not in self._jobs:
+                # Those that are there come to it.
+                if self._threads or job not in self._jobs:
                     return
                 self._jobs.remove(job)
             raise
 
+    def _reinforce(self) -> None:
+        """Have one more thread, if there is more to do than there are free ones. Raises RuntimeError if it cannot be had."""
+        with self._ready:
+            if len(self._jobs) <= self._free or self._standby or self._threads >= self._cap:
+                return
+            first = not self._threads
+            self._threads += 1
+            self._standby = not first
+        try:
+            work = self._work if first else self._stand_by
+            threading.Thread(target=work, name="sofa-registry-listener", daemon=True).start()
+        except RuntimeError:
+            with self._ready:
+                self._threads -= 1
+                self._standby = False
+            raise
+
+    def _stand_by(self) -> None:
+        needed = False
+        while not needed:
+            before = self._taken
+            time.sleep(STALLED)
+            with self._ready:
+                needed = self._taken == before or not self._jobs
+                self._standby = not needed
+        self._work()
+
     def _work(self) -> None:
         while (job := self._next()) is not None:
+            # Should this one block, somebody has to be there for the rest; if nobody can be, the rest waits.
+            with contextlib.suppress(RuntimeError):
+                self._reinforce()
             try:
                 job()
             except BaseException:  # noqa: BLE001  the thread goes on to the next job
@@ -312,6 +349,7 @@ class DaemonPool:
                 self._ready.wait(self._linger)
             self._free -= 1
             if self._jobs:
+                self._taken += 1
                 return self._jobs.popleft()
             self._threads -= 1
             return None
