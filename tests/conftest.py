@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from types import TracebackType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["sofa_registry_adapters.testing.plugin"]
 
 # Whoever starts the tests in the background may have Ctrl-C ignored, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(tryfirst=True)

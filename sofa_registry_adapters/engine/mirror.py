@@ -12,6 +12,7 @@ from sofa_registry_adapters.engine.follower import Follower
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
+from sofa_registry_adapters.engine.reactor import stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
 from sofa_registry_adapters.model.events import (
     InstancesChanged,
@@ -61,10 +62,10 @@ class Mirror(Follower[Snapshot | Patch]):
         self._era = 0
         self._last: Revision | None = None
         self._reported: dict[str, float] = {}
-        self._held = asyncio.Event()
+        self._confirming: asyncio.Task[None] | None = None
 
     def _works(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
-        return (self._follow, self._reconcile, self._confirm)
+        return (self._follow, self._reconcile)
 
     def open_mailbox(self, forget: Callable[[Any], None]) -> Mailbox:
         return Mailbox(self.source, forget, known=self.known.is_set())
@@ -76,6 +77,7 @@ class Mirror(Follower[Snapshot | Patch]):
     async def stop(self) -> None:
         self.source.end()
         await super().stop()
+        await stop_tasks(self._confirming)
 
     def preload(self, instances: Iterable[Instance], age: float) -> None:
         """Start from a view saved ``age`` seconds ago, unless the registry was faster."""
@@ -131,13 +133,8 @@ class Mirror(Follower[Snapshot | Patch]):
         self._apply(found)
 
     async def _confirm(self) -> None:
-        """End a hold: after its time, with a second read that finds the same loss."""
-        while True:
-            await self._held.wait()
-            due = self._protection.due(self._clock.monotonic())
-            if due is None:
-                self._held.clear()
-                continue
+        """End each hold: after its time, with a second read that finds the same loss."""
+        while (due := self._protection.due(self._clock.monotonic())) is not None:
             await self._clock.sleep(max(due, 0.01))
             if self._protection.due(self._clock.monotonic()) != 0.0:
                 continue
@@ -210,8 +207,8 @@ class Mirror(Follower[Snapshot | Patch]):
             self._emit(ProtectionStarted(self.service, tuple(held)))
         if before and not protection.held:
             self._emit(ProtectionEnded(self.service, confirmed=False))
-        if protection.held:
-            self._held.set()
+        if protection.held and (self._confirming is None or self._confirming.done()):
+            self._confirming = asyncio.create_task(self._confirm())
 
     def _change(self, fresh: dict[str, Instance], gone: Iterable[str], revision: Revision | None) -> None:
         """Bring the copy to its next state and let everybody know."""
