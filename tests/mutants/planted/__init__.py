@@ -1,0 +1,1 @@
+"""The mutants by what they spoil, and the page that shows them."""
