@@ -187,7 +187,7 @@ def test_every_capability_is_explained_and_in_the_matrix(name: msgspec.structs.F
 
 def test_every_command_is_documented_with_its_options() -> None:
     page = text_of("reference/cli.md")
-    for name, command in load("generate")._commands(typer.main.get_command(application.app)):
+    for name, command in load("generate").commands.every_command(typer.main.get_command(application.app)):
         _, found, section = page.partition(f"\n## {name}\n")
         assert found, name
         section = section.partition("\n## ")[0]
