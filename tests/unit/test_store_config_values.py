@@ -1,96 +1,26 @@
-"""Configuration on a store: what a record says, and a history that has every value, whoever dies when."""
+"""Configuration on a store: what a record says, values and what is none, stores that will not do."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
 import pytest
+from config_bench import KEY, PLACE, bench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sofa_registry_adapters.backends.memory import BACKEND, space
-from sofa_registry_adapters.backends.memory.spaces import Space
-from sofa_registry_adapters.backends.memory.store import MemoryStore
 from sofa_registry_adapters.engine.envelope import HEADER_BYTES, Envelope
-from sofa_registry_adapters.engine.store_config import KEPT, NAME, StoreConfig, config_capabilities, record_key
-from sofa_registry_adapters.errors import Conflict, CorruptRecord, Denied, RegistryError, Unavailable, Unsupported
+from sofa_registry_adapters.engine.store_config import NAME, StoreConfig, config_capabilities, record_key
+from sofa_registry_adapters.errors import Conflict, CorruptRecord, RegistryError, Unsupported
 from sofa_registry_adapters.model.config import ABSENT, ConfigItem, ConfigKey
-from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.config import ConfigDraft
 from sofa_registry_adapters.spi.options import Capabilities
 from sofa_registry_adapters.spi.registry import Rejected
 from sofa_registry_adapters.spi.store import Record, RecordKey, RecordStore
-
-KEY = ConfigKey("pool.yaml", "orders")
-PLACE = record_key(KEY)
-
-
-class FailingStore(MemoryStore):
-    """A store whose writes end with an error, before or after they took effect, when a test says so."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(parse_target(f"memory://{name}", BACKEND), SystemClock())
-        self.fails: Callable[[], str] = lambda: ""
-        self.written: list[RecordKey] = []
-
-    async def _do(self, work: Coroutine[None, None, object]) -> object:
-        how = self.fails()
-        if how == "before":
-            work.close()
-            raise Unavailable("before")
-        answer = await work
-        if how == "after":
-            raise Unavailable("after")
-        return answer
-
-    async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
-        self.written += [record.key for record in records]
-        return await self._do(super().put(records))  # type: ignore[return-value]
-
-    async def delete(self, keys: Sequence[RecordKey]) -> Mapping[RecordKey, RegistryError]:
-        return await self._do(super().delete(keys))  # type: ignore[return-value]
-
-    async def compare_and_put(self, record: Record, expected: str | None) -> str:
-        return await self._do(super().compare_and_put(record, expected))  # type: ignore[return-value]
-
-
-class Bench:
-    """A config on a space of its own, and what is in that space."""
-
-    def __init__(self) -> None:
-        self.name = uuid.uuid4().hex
-        self.space: Space = space(self.name)
-        self.store = FailingStore(self.name)
-        self.config = StoreConfig(self.store, SystemClock())
-
-    async def publish(self, content: str, key: ConfigKey = KEY) -> str:
-        return await self.config.publish(key, ConfigDraft(content, "text", "me"), None)
-
-    async def contents(self, limit: int = 1000) -> list[str | bytes]:
-        return [item.content for item in await self.config.history(KEY, limit)]
-
-    def archived(self) -> list[str]:
-        bucket = ("config-history", "orders", "pool.yaml")
-        names = (f"{number:012d}" for number in range(200))
-        return [name for name in names if self.space.peek(RecordKey(bucket, name))]
-
-
-@asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
-    await made.config.open()
-    try:
-        async with asyncio.timeout(20):
-            yield made
-    finally:
-        await made.config.close()
 
 
 class TestEnvelope:
@@ -158,107 +88,6 @@ class TestEnvelope:
     def test_a_later_version_is_read_as_far_as_it_is_known(self) -> None:
         found = Envelope.decode(b'{"v":2,"serial":4,"id":"0123456789abcdef","new":[1],"text":true}\nx')
         assert (found.serial, found.data) == (4, b"x")
-
-
-class TestHistory:
-    @pytest.mark.parametrize("seed", range(8))
-    def test_every_value_that_ever_was_current_is_there(self, seed: int) -> None:
-        """Writers fail before or after any step, and go on; what was current before is the next in the history."""
-        draw = random.Random(seed)
-
-        async def main() -> None:
-            async with bench() as made:
-                made.store.fails = lambda: draw.choice(("", "", "", "before", "after"))
-                current: list[str] = []
-                for number in range(120):
-                    content = f"{number}"
-                    try:
-                        if draw.random() < 0.2:
-                            await made.config.remove(KEY, None, "me")
-                        else:
-                            await made.publish(content)
-                    except Unavailable:
-                        pass
-                    entry = made.space.peek(PLACE)
-                    found = None if entry is None else Envelope.decode(entry.record.value)
-                    if found is not None and not found.gone and found.data.decode() not in current:
-                        current.append(found.data.decode())
-                made.store.fails = lambda: ""
-                assert len(current) > 25
-                history = await made.contents()
-                assert history[:20] == current[::-1][:20]
-                assert len(history) == len(set(history))
-
-        asyncio.run(main())
-
-    def test_it_is_as_long_as_it_has_to_be_and_not_much_longer(self) -> None:
-        async def main() -> None:
-            async with bench() as made:
-                for number in range(100):
-                    await made.publish(str(number))
-                assert len(made.archived()) == KEPT
-                assert await made.contents() == [str(number) for number in range(99, 99 - KEPT - 1, -1)]
-
-        asyncio.run(main())
-
-    def test_what_dead_writers_left_is_swept_by_the_next(self) -> None:
-        async def main() -> None:
-            async with bench() as made:
-                for number in range(50):
-                    how = iter(("", "", "before") if number % 4 else ("", "", ""))
-                    made.store.fails = lambda how=how: next(how, "")  # type: ignore[misc]
-                    try:
-                        await made.publish(str(number))
-                    except Unavailable:
-                        made.store.fails = lambda: ""
-                        await made.publish(f"{number} again")
-                assert len(made.archived()) <= KEPT + 4
-
-        asyncio.run(main())
-
-    def test_a_value_without_a_record_goes_on_where_the_history_ends(self) -> None:
-        async def main() -> None:
-            async with bench() as made:
-                for number in range(3):
-                    await made.publish(str(number))
-                made.space.delete_behind(PLACE)
-                assert await made.config.get(KEY) is ABSENT
-                revision = await made.publish("back")
-                assert revision.startswith("3-")
-                assert await made.contents() == ["back", "1", "0"]
-
-        asyncio.run(main())
-
-    def test_what_cannot_be_decoded_is_left_out_of_it(self) -> None:
-        async def main() -> None:
-            async with bench() as made:
-                for number in range(3):
-                    await made.publish(str(number))
-                bucket = ("config-history", "orders", "pool.yaml")
-                made.space.write_behind(Record(bucket, f"{1:012d}", b"spoiled", owned=False))
-                made.space.write_behind(Record(bucket, "by hand", b"spoiled", owned=False))
-                assert await made.contents() == ["2", "1"]
-
-        asyncio.run(main())
-
-    def test_a_history_that_may_not_be_written_refuses_the_value(self) -> None:
-        class Guarded(FailingStore):
-            async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
-                return {record.key: Denied("not you") for record in records}
-
-        async def main() -> None:
-            store = Guarded(uuid.uuid4().hex)
-            config = StoreConfig(store, SystemClock())
-            await config.open()
-            await config.publish(KEY, ConfigDraft("one"), None)
-            with pytest.raises(Denied):
-                await config.publish(KEY, ConfigDraft("two"), None)
-            found = await config.get(KEY)
-            assert isinstance(found, ConfigItem)
-            assert found.content == "one"
-            await config.close()
-
-        asyncio.run(main())
 
 
 class TestValues:
