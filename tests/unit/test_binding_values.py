@@ -22,7 +22,6 @@ from sofa_registry_adapters.testing.faults import eventually
 # The fixtures of the module beside this one that the tests ask for.
 __all__ = ["center", "centers", "face"]
 
-
 SECRET = "hunter2"
 
 

@@ -40,7 +40,6 @@ from sofa_registry_adapters.testing.services import Service
 # The fixtures of the module beside this one that the tests ask for.
 __all__ = ["namespace", "own", "version"]
 
-
 SECRET = "s3cret-canary"
 
 

@@ -43,7 +43,6 @@ from sofa_registry_adapters.testing.services.local import LocalService
 # The fixtures of the module beside this one that the tests ask for.
 __all__ = ["namespace", "own", "version"]
 
-
 FILES = Path("/proc/self/fd")
 
 

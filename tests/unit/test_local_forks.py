@@ -24,7 +24,6 @@ from sofa_registry_adapters.spi.store import Bucket
 # The fixtures of the module beside this one that the tests ask for.
 __all__ = ["folder"]
 
-
 FORKING = """
     import os, threading
 

@@ -21,7 +21,6 @@ __all__ = ["space"]
 
 pytestmark = pytest.mark.timeout(300)
 
-
 PASSWORD = "a password: 'ü/@%'"
 
 
