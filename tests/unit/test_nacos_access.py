@@ -115,6 +115,37 @@ def test_a_server_that_is_away_costs_no_token_that_is_still_good(
         token(access)
 
 
+@pytest.mark.parametrize("status", (401, 403, 500, 503))
+def test_a_token_that_is_good_outlives_a_login_that_is_refused(
+    status: int, access: Access, logins: Logins, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, and the login tried again now and then, and at the end of the token."""
+    assert token(access) == "token 1"
+    clock.advance(TTL * 0.8)
+    logins.status = status
+    for _ in range(39):
+        assert token(access) == "token 1"
+        clock.advance(TTL * 0.005)
+    assert 2 <= len(logins.asked) - 1 <= TTL * 0.2 / LATER
+    (warning,) = (one.getMessage() for one in caplog.records if one.name == "sofa_registry_adapters.nacos")
+    assert "the token that there is goes on for 20 s" in warning
+    assert "pass" not in warning.replace("check the user and the password", "")
+    clock.advance(TTL * 0.005)
+    with pytest.raises(Unavailable if status == 503 else Denied):
+        token(access)
+    logins.status = 200
+    clock.advance(MOST_AGAIN)
+    assert token(access) == f"token {len(logins.asked)}"
+
+
+def test_a_token_that_is_refused_is_not_kept(access: Access, logins: Logins, clock: ManualClock) -> None:
+    refused = token(access)
+    clock.advance(TTL * 0.5)
+    logins.status = 403
+    with pytest.raises(Unavailable, match="refuses the user"):
+        asyncio.run(access.other(refused))
+
+
 def test_a_token_that_is_refused_is_fetched_anew_once(access: Access, logins: Logins, clock: ManualClock) -> None:
     """Twice as long a pause after each: what is refused then is not the token's fault."""
     first = token(access)

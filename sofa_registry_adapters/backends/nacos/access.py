@@ -1,9 +1,14 @@
-"""Who we are: a token for a user and a password, fetched over HTTP and renewed in time. Nothing of it is ever logged."""
+"""Who we are: a token for a user and a password, fetched over HTTP and renewed in time. No log has the password or the token in it.
+
+The pauses between logins are here and not in the engine: that knows verbs, each of which may need a token, and not when one is fetched.
+Without a pause of their own all verbs and watches of a Registry would have the server check a wrong password, each at its own pace.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 
 import msgspec
 
@@ -12,6 +17,8 @@ from sofa_registry_adapters.errors import Denied, Unavailable
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.logging_in import present_login
 from sofa_registry_adapters.spi.options import Target
+
+logger = logging.getLogger("sofa_registry_adapters.nacos")
 
 PATHS = ("/v3/auth/user/login", "/v1/auth/users/login")
 """That of line 3, and that of line 2."""
@@ -67,6 +74,7 @@ class Access:
         self._refusal: Denied | Unavailable | None = None
         self._refused_since = 0.0
         self._refused_until = 0.0
+        self._kept = False
         self.logins: int = 0
         """How many tokens there have been."""
 
@@ -100,22 +108,30 @@ class Access:
                 raise self._refusal.about(frozenset())
             try:
                 granted = await self._log_in_soon()
-            except Unavailable:
+            except Unavailable as error:
                 self._may_be_starting, self._refusal = True, None
-                if (now := self._clock.monotonic()) >= self._ends_at:
-                    raise
-                self._renew_at = min(now + LATER, self._ends_at)
-                return self._token
+                self._keep(error)
             except Denied as error:
-                raise self._noted(error) from None
-            self._take(granted)
+                self._keep(self._noted(error))
+            else:
+                self._take(granted)
             return self._token
+
+    def _keep(self, failure: Denied | Unavailable) -> None:
+        """Go on with the token that there is, while it is good; the next login is after a while. Raises the failure when it is over."""
+        if (now := self._clock.monotonic()) >= self._ends_at:
+            raise failure from None
+        if not self._kept:
+            # It was taken for granted until now, and nobody else is told before the token ends.
+            logger.warning("%s; the token that there is goes on for %.0f s", failure, self._ends_at - now)
+        self._kept = True
+        self._renew_at = self._refused_until = min(max(now + LATER, self._refused_until), self._ends_at)
 
     def _take(self, granted: _Granted) -> None:
         now = self._clock.monotonic()
         if self._renew_at:
             self._fresh = FRESH
-        self._token, self._since, self._refusal = granted.access_token, now, None
+        self._token, self._since, self._refusal, self._kept = granted.access_token, now, None, False
         self._may_be_starting = True
         self._renew_at = now + granted.token_ttl * RENEW_AT
         self._ends_at = now + granted.token_ttl
