@@ -223,7 +223,9 @@ def _addresses(hosts: str, backend: BackendType, url: str) -> tuple[Address, ...
 def _address(text: str, default_port: int, url: str) -> Address:
     host, port = text, ""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket:
+            raise InvalidURL(f"{_where(text, url)} has no ']' behind its IPv6 address: write '[host]:port'")
         port = (rest.removeprefix(":") if rest.startswith(":") else rest) or ("?" if rest else "")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-_VARIABLE = "GRPC_ENABLE_FORK_SUPPORT"
+_VARIABLES = {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
+"""Both are set while grpc is imported, which reads them then and never again."""
 _TASKS = Path("/proc/self/task")
 _ENDING = frozenset({"grpc_shutdown\n", "grpc_global_tim\n"})
 """What grpc calls threads that are there until it has ended, some milliseconds after its last channel was closed."""
@@ -18,25 +19,29 @@ _ENDS_WITHIN = 1.0
 
 
 def load_grpc() -> None:
-    """Import grpc without its fork handlers, unless it is imported already or the environment wants them.
+    """Import grpc without its fork handlers and its chatter, unless it is imported already or the environment wants them.
 
-    They are on by default and do not know of `grpc.aio`: with a connection of it, a child may crash right after any fork, whatever
-    it does. Without them it only cannot use what it inherited, which it never does. grpc reads the variable when it is
-    imported, and never again.
+    The handlers are on by default and do not know of `grpc.aio`: with a connection of it, a child may crash right after any fork, whatever
+    it does. Without them it only cannot use what it inherited, which it never does. The chatter is a line on standard error for each
+    handshake of TLS that fails, and each attempt to connect makes several.
     """
     _watch_forks()
-    if "grpc" in sys.modules or _VARIABLE in os.environ:
-        importlib.import_module("grpc")
-        return
-    os.environ[_VARIABLE] = "0"
+    ours = (
+        {} if "grpc" in sys.modules else {name: value for name, value in _VARIABLES.items() if name not in os.environ}
+    )
+    os.environ |= ours
     try:
         importlib.import_module("grpc")
     finally:
-        del os.environ[_VARIABLE]
+        for name in ours:
+            del os.environ[name]
 
 
 class Channels:
-    """How many channels of ours there are, and when the last one was closed. For the engine's thread."""
+    """How many channels of ours there are, and when the last one was closed. For the engine's thread.
+
+    On the class, since grpc is of the whole process, and so is a fork: it waits for the channels of all backends.
+    """
 
     open = 0
     ended = float("-inf")

@@ -44,6 +44,7 @@ from sofa_registry_adapters.errors import (
     MissingDependency,
     PluginError,
     RegistryError,
+    Unavailable,
 )
 from sofa_registry_adapters.settings import redacted, unknown
 
@@ -257,7 +258,9 @@ def _invoke(arguments: Sequence[str]) -> int:
     except RegistryError as error:
         if isinstance(error, BackendDefect) and os.environ.get(TRACEBACK_VARIABLE):
             raise
-        note(str(error))
+        # The configuration may be elsewhere, where the doctor does not look.
+        lost = isinstance(error, Unavailable) and "config" not in arguments
+        note(f"{error}{'; sofa-registry doctor finds out why' if lost else ''}")
         return USAGE if isinstance(error, _USAGE) else TROUBLE
     except BrokenPipeError:
         raise

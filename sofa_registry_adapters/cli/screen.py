@@ -18,7 +18,8 @@ from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import InstancesChange, ServiceView
 
 _UNLIMITED = 10_000
-_CREDENTIALS = re.compile(r"(://[^\s:@/]*):\S*@")
+_CREDENTIALS = re.compile(r"(://(?!\[user:password@\])[^\s:@/]*):\S*@")
+"""What may be a password, but for the grammar of a backend."""
 
 Row = Sequence[str]
 

@@ -85,7 +85,8 @@ class Lifeline:
                             await self.ready.wait()
         except TimeoutError:
             cause = self.link.error
-            raise Unavailable(f"{self.name} cannot be reached within {of or timeout:g} s: {cause}") from cause
+            why = cause or "the first attempt to connect has no answer yet"
+            raise Unavailable(f"{self.name} cannot be reached within {of or timeout:g} s: {why}") from cause
 
     async def _connect(self) -> None:
         attempts, refused = 0, False

@@ -47,6 +47,7 @@ _BY_TEXT: tuple[tuple[str, type[RegistryError], str], ...] = (
     ("database space exceeded", Refused, "compact and defragment it, then etcdctl alarm disarm"),
     ("too many requests", Unavailable, ""),
     ("requested lease not found", LeaseOver, "it ended, and its records with it"),
+    ("Failed parsing HTTP/2", Unavailable, "what listens there does not speak etcd's protocol: correct the port"),
     ("WRONG_VERSION_NUMBER", Unavailable, "it seems to speak without TLS: write etcd:// for that"),
     ("CERTIFICATE_VERIFY_FAILED", Unavailable, "its certificate is not signed by one in the option ca"),
 )

@@ -24,6 +24,11 @@ _BY_STATUS: dict[grpc.StatusCode, type[RegistryError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ValueTooLarge,
 }
 _NOT_NACOS = "it does not speak Nacos' gRPC interface, which begins with Nacos 2.0"
+_HINTS = (
+    ("Failed parsing HTTP/2", f"{_NOT_NACOS}: correct the port"),
+    ("Handshake read failed", "if it speaks without TLS, write nacos://"),
+    ("WRONG_VERSION_NUMBER", "it seems to speak without TLS: write nacos:// for that"),
+)
 FORBIDDEN = 403
 _BY_CODE: dict[int, type[RegistryError]] = {
     FORBIDDEN: Denied,
@@ -42,7 +47,7 @@ def explained(error: Exception, where: str) -> RegistryError:
     status = error.code()
     kind = _BY_STATUS.get(status, Unavailable)
     text = _NOT_NACOS if kind is Unsupported else " ".join(str(error.details() or status.name).split())[:300]
-    return kind(f"{where}: {text}")
+    return kind(f"{where}: {text}" + "".join(f": {hint}" for words, hint in _HINTS if words in text))
 
 
 def refusal(answer: Answer, where: str, what: str) -> RegistryError:

@@ -94,7 +94,8 @@ class Connector:
 
 def named(address: Address) -> str:
     """A server in a message."""
-    return f"{address.host}:{address.port}"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}"
 
 
 def _tls(target: Target) -> dict[str, Any]:

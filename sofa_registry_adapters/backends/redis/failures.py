@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 from collections.abc import Iterator
 
@@ -42,14 +43,22 @@ _BY_CODE = {
     "UNBLOCKED": Unavailable,
 }
 _REPEATS = "with args beginning with"
+_HINTS = (
+    ("WRONG_VERSION_NUMBER", "it seems to speak without TLS: write redis instead of rediss for that"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate has to have this name, and to be signed by one in the option ca"),
+    ("Protocol Error", "what listens there does not speak Redis' protocol: correct the port"),
+    ("SENTINEL", "it is no Sentinel: for one server write redis://"),
+    ("cluster support disabled", "it is no node of a cluster: for one server write redis://"),
+)
 
 
 def translate(error: Exception, where: str) -> RegistryError:
     """The error of this library for one of the client library, about the server ``where``."""
-    if isinstance(error.__context__, ssl.SSLError):
-        # Older releases of the client library hide what TLS has to say.
+    if isinstance(error.__context__, OSError):
+        # The client library hides what TLS has to say, and puts that of the system into words that repeat the address.
         error = error.__context__
     text = _told(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
+    text += "".join(f": {hint}" for words, hint in _HINTS if words in text)
     for kind, ours in _BY_CLASS:
         if isinstance(error, kind):
             return ours(f"redis at {where}: {text}")
@@ -65,6 +74,8 @@ def translate(error: Exception, where: str) -> RegistryError:
 
 def _told(error: Exception) -> str:
     """What the error says, without what was sent: a server that does not know AUTH repeats the password."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        return os.strerror(error.errno) if error.errno > 0 else error.strerror or ""
     text, repeats, _ = str(error).partition(_REPEATS)
     if repeats:
         text = text.rstrip(", ")
