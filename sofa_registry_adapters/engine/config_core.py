@@ -16,7 +16,7 @@ import msgspec
 
 from sofa_registry_adapters.engine.config_disk import ConfigDisk, SavedItem
 from sofa_registry_adapters.engine.config_mirror import ConfigMirror
-from sofa_registry_adapters.engine.defects import told_as_defects
+from sofa_registry_adapters.engine.defects import close_backend, told_as_defects
 from sofa_registry_adapters.engine.disk import disk_of
 from sofa_registry_adapters.engine.followers import SNAPSHOT_GRACE, Followers
 from sofa_registry_adapters.engine.lifeline import Lifeline
@@ -140,9 +140,7 @@ class ConfigEngine:
                 await self._snapshots.flush()
         await self._lifeline.stop()
         await self._mirrors.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN * 0.5):
-                await self.backend.close()
+        await close_backend(self.backend, self.name, CLOSE_WITHIN * 0.5)
         self._snapshots.stop()
 
     # Reading and writing.

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from sofa_registry_adapters.engine.defects import told_as_defects
+from sofa_registry_adapters.engine.defects import close_backend, told_as_defects
 from sofa_registry_adapters.engine.disk import Disk, Saved, disk_of
 from sofa_registry_adapters.engine.followers import SNAPSHOT_GRACE, Followers
 from sofa_registry_adapters.engine.keeper import Keeper, wait_live
@@ -124,9 +124,7 @@ class Engine:
         await self._lifeline.stop()
         await self._keeper.stop()
         await self._mirrors.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN * 0.3):
-                await self.backend.close()
+        await close_backend(self.backend, self.name, CLOSE_WITHIN * 0.3)
         self._snapshots.stop()
 
     async def _withdraw_all(self) -> None:

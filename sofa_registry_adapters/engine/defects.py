@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from sofa_registry_adapters.engine.logs import logger
+from sofa_registry_adapters.engine.reactor import Closable, bounded
 from sofa_registry_adapters.errors import BackendDefect, RegistryError
 
 
@@ -29,3 +30,14 @@ def told_as_defects(name: str, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise defect(name, doing, error) from error
+
+
+async def close_backend(backend: Closable, name: str, seconds: float) -> None:
+    """Close it, within so many seconds. What it raises is for the log: whoever closes goes on closing."""
+    try:
+        async with bounded(seconds, "closing"):
+            await backend.close()
+    except RegistryError as error:
+        logger.info("%s was not closed in good order: %s", name, error)
+    except Exception as error:  # noqa: BLE001  a backend's bug must not keep the rest open
+        defect(name, "closing", error)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
 from sofa_registry_adapters.engine.logs import logger
-from sofa_registry_adapters.errors import Closed, DeadlineExceeded
+from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unavailable
 
 T = TypeVar("T")
 EXIT_WITHIN = 2.2
@@ -252,13 +252,19 @@ async def closing(messages: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]
 async def bounded(seconds: float, doing: str, of: float = 0.0) -> AsyncIterator[None]:
     """Raise `DeadlineExceeded`, with what was being done, unless the body ends within ``seconds``.
 
-    ``of``: the time-out that these seconds are the rest of, for the message.
+    ``of``: the time-out that these seconds are the rest of, for the message. A cancellation that nobody asked this task for is
+    `Unavailable`: so client libraries end the calls of a connection that they close.
     """
     try:
         async with asyncio.timeout(seconds):
             yield
     except DeadlineExceeded:
         raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable(f"{doing} was given up by the backend itself") from None
     except TimeoutError:
         raise DeadlineExceeded(f"no answer within {of or seconds:g} s while {doing}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
@@ -45,6 +46,9 @@ class BlockingStore(RecordStore, ListableStore):
         self.__place = place
         self.__worker = Worker(f"sofa-registry {place}")
         self.__opened = False
+        # A call goes on to its end, also if nobody waits for it any more and the store is opened again on another thread.
+        self.__turn = threading.Lock()
+        self.__connected = False
 
     @abstractmethod
     def connect(self) -> None:
@@ -52,7 +56,7 @@ class BlockingStore(RecordStore, ListableStore):
 
     @abstractmethod
     def disconnect(self) -> None:
-        """End what this owner holds, where the product can."""
+        """End what this owner holds, where the product can. Called once after each `connect` that did not raise."""
 
     @abstractmethod
     def write(self, record: Record) -> str:
@@ -83,15 +87,17 @@ class BlockingStore(RecordStore, ListableStore):
 
     async def open(self) -> None:
         if not self.__opened:
-            await self.__worker.run(self.__translated, self.connect)
+            await self.__worker.run(self.__translated, self.__join)
             self.__opened = True
 
     async def close(self) -> None:
-        if self.__opened:
-            self.__opened = False
-            with contextlib.suppress(RegistryError, *self.failures):
-                await self.__worker.run(self.disconnect)
-        self.__worker.stop()
+        self.__opened = False
+        try:
+            if self.__worker.running:
+                with contextlib.suppress(RegistryError):
+                    await self.__worker.run(self.__translated, self.__leave)
+        finally:
+            self.__worker.stop()
 
     async def put(self, records: Sequence[Record]) -> Mapping[RecordKey, str | RegistryError]:
         most = self.capabilities.max_value_bytes
@@ -128,9 +134,21 @@ class BlockingStore(RecordStore, ListableStore):
             raise Closed(f"the store in {self.__place} is not open")
         return await self.__worker.run(self.__translated, work, first=first)
 
+    def __join(self) -> None:
+        # Whoever asked before may have gone away meanwhile.
+        if not self.__connected:
+            self.connect()
+            self.__connected = True
+
+    def __leave(self) -> None:
+        if self.__connected:
+            self.__connected = False
+            self.disconnect()
+
     def __translated(self, work: Callable[[], T]) -> T:
         try:
-            return work()
+            with self.__turn:
+                return work()
         except self.failures as error:
             raise Unavailable(f"{self.__place} cannot be used: {error}") from error
 

@@ -36,6 +36,11 @@ class Worker:
         self._calls = _Calls()
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread, which may have calls that nobody waits for any more."""
+        return self._thread is not None
+
     async def run(self, function: Callable[..., T], *args: object, first: bool = False) -> T:
         """Run ``function`` on the thread and return what it returned, or raise what it raised.
 
