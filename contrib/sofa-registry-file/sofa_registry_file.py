@@ -24,7 +24,7 @@ class FileStore(BlockingStore):
     """One owner of records in a folder."""
 
     capabilities: ClassVar = Capabilities(push=False, compare_and_set=False, persistent=True)
-    failures: ClassVar = (OSError, msgspec.MsgspecError)
+    failures: ClassVar = (OSError,)
 
     def __init__(self, target: Target, clock: Clock) -> None:
         super().__init__(f"the folder {target.path}")
@@ -48,9 +48,12 @@ class FileStore(BlockingStore):
             raise Conflict(f"the record {record.name!r} belongs to somebody else")
         self._prolong()
         new, revision = self._folder / uuid.uuid4().hex, uuid.uuid4().int >> 68
-        new.write_bytes(msgspec.json.encode((self._owner, record)))
-        os.utime(new, ns=(0, revision))
-        new.replace(file)
+        try:
+            new.write_bytes(msgspec.json.encode((self._owner, record)))
+            os.utime(new, ns=(0, revision))
+            new.replace(file)
+        finally:
+            new.unlink(missing_ok=True)
         if record.owned:
             self._held[record.key] = revision
         return str(revision)
@@ -67,7 +70,7 @@ class FileStore(BlockingStore):
         return [key for key, revision in self._held.items() if self._time(self._file(key)) != revision]
 
     def load(self, bucket: Bucket, known: Revision | None) -> StoreSnapshot:
-        found = map(self._load, self._folder.glob("*.json"))
+        found = (self._load(file) for file in self._folder.iterdir() if file.suffix == ".json")
         records = [one for one in found if one is not None and bucket.holds(one.key)]
         return StoreSnapshot(Revision(counter=int(self._clock.monotonic() * 1e9)), records)
 
@@ -83,7 +86,7 @@ class FileStore(BlockingStore):
         return 0
 
     def _load(self, file: Path) -> Stored | None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError, RecursionError):
             revision = str(self._time(file))
             owner, record = msgspec.json.decode(file.read_bytes(), type=tuple[str, Record])
             if not record.owned:
