@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
+from bounded_tests import within
 
 from sofa_registry_adapters import ConfigCenter, ConfigItem
 from sofa_registry_adapters.backends.nacos import BACKEND
@@ -21,7 +20,6 @@ from sofa_registry_adapters.backends.nacos.config import NacosConfig
 from sofa_registry_adapters.model.config import ConfigKey
 from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
-from sofa_registry_adapters.testing.faults import eventually_async
 from sofa_registry_adapters.testing.services import Service
 
 KEY = "pool.yaml"
@@ -55,17 +53,7 @@ def center(url: str) -> Iterator[ConfigCenter]:
         yield opened
 
 
-def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: object, **kwargs: object) -> None:
-        async def main() -> None:
-            async with asyncio.timeout(120):
-                await test(*args, **kwargs)
-            await eventually_async(lambda: len(asyncio.all_tasks()) == 1, 2.0, "no task is left")
-
-        asyncio.run(main())
-
-    return run
+bounded = within(120)
 
 
 @contextlib.asynccontextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 
 import pytest
+from bounded_tests import within
 
 from sofa_registry_adapters import Instance, Revision, ServiceKey
 from sofa_registry_adapters.backends.memory import BACKEND
@@ -48,16 +48,7 @@ def wanted(**services: Iterable[Instance]) -> Wanted:
     return Wanted({ServiceKey(name): tuple(several) for name, several in services.items()})
 
 
-def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: object, **given: object) -> None:
-        async def main() -> None:
-            async with asyncio.timeout(15):
-                await test(*args, **given)
-
-        asyncio.run(main())
-
-    return run
+bounded = within(15)
 
 
 class Double(RecordStore):

@@ -12,23 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etcd_stores import (
-    HERE,
-    ask,
-    bounded,
-    following,
-    key,
-    namespace,
-    opened,
-    own,
-    raised,
-    record,
-    store_at,
-    text,
-    values,
-    version,
-    works,
-)
+from echo_records import HERE, following, key, opened, record, values
+from etcd_stores import ask, bounded, namespace, own, raised, store_at, text, version, works
 
 from sofa_registry_adapters import Registry
 from sofa_registry_adapters.errors import Denied, Unavailable

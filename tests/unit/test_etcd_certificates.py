@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from etcd_stores import bounded, following, key, opened, own, raised, record, store_at, version, works
+from echo_records import following, key, opened, record
+from etcd_stores import bounded, own, raised, store_at, version, works
 
 from sofa_registry_adapters.backends.etcd import BACKEND
 from sofa_registry_adapters.backends.etcd.store import EtcdStore

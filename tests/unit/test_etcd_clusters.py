@@ -7,21 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from etcd_stores import (
-    ask,
-    bounded,
-    following,
-    key,
-    namespace,
-    opened,
-    own,
-    raised,
-    record,
-    store_at,
-    values,
-    version,
-    works,
-)
+from echo_records import following, key, opened, record, values
+from etcd_stores import ask, bounded, namespace, own, raised, store_at, version, works
 
 from sofa_registry_adapters.backends.etcd.store import EtcdStore
 from sofa_registry_adapters.errors import Unavailable

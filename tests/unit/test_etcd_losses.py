@@ -8,25 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from etcd_stores import (
-    Make,
-    ask,
-    bounded,
-    compact,
-    following,
-    key,
-    make,
-    namespace,
-    opened,
-    own,
-    raised,
-    record,
-    server,
-    store_at,
-    text,
-    values,
-    version,
-)
+from echo_records import following, key, opened, record, values
+from etcd_stores import Make, ask, bounded, compact, make, namespace, own, raised, server, store_at, text, version
 
 from sofa_registry_adapters.backends.etcd import reading, writing
 from sofa_registry_adapters.backends.etcd.holding import Guard

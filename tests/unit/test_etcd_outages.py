@@ -13,22 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from etcd_stores import (
-    ask,
-    bounded,
-    following,
-    key,
-    namespace,
-    opened,
-    own,
-    raised,
-    record,
-    store_at,
-    text,
-    values,
-    version,
-    works,
-)
+from echo_records import following, key, opened, record, values
+from etcd_stores import ask, bounded, namespace, own, raised, store_at, text, version, works
 
 from sofa_registry_adapters import Registry
 from sofa_registry_adapters.backends.etcd import messages

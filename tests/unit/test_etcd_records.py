@@ -8,26 +8,8 @@ import contextlib
 import time
 
 import pytest
-from etcd_stores import (
-    HERE,
-    PATH,
-    Make,
-    ask,
-    bounded,
-    following,
-    key,
-    make,
-    namespace,
-    opened,
-    own,
-    raised,
-    record,
-    server,
-    store_at,
-    text,
-    values,
-    version,
-)
+from echo_records import HERE, PATH, following, key, opened, record, values
+from etcd_stores import Make, ask, bounded, make, namespace, own, raised, server, store_at, text, version
 
 from sofa_registry_adapters.backends.etcd import BACKEND, connecting
 from sofa_registry_adapters.backends.etcd.store import EtcdStore

@@ -7,23 +7,8 @@ import contextlib
 import time
 from typing import Any
 
-from etcd_stores import (
-    HERE,
-    Follower,
-    Make,
-    bounded,
-    compact,
-    following,
-    key,
-    make,
-    namespace,
-    opened,
-    own,
-    record,
-    server,
-    store_at,
-    version,
-)
+from echo_records import HERE, Follower, following, key, opened, record
+from etcd_stores import Make, bounded, compact, make, namespace, own, server, store_at, version
 
 from sofa_registry_adapters import Registry
 from sofa_registry_adapters.backends.etcd.store import EtcdStore

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from bounded_tests import within
 
 from sofa_registry_adapters.backends.memory import BACKEND, space
 from sofa_registry_adapters.backends.memory.sessions import MAX_PENDING
@@ -34,16 +34,7 @@ def key(name: str = "1") -> RecordKey:
     return RecordKey(("a",), name)
 
 
-def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    @functools.wraps(test)
-    def run(*args: object, **kwargs: object) -> None:
-        async def main() -> None:
-            async with asyncio.timeout(10):
-                await test(*args, **kwargs)
-
-        asyncio.run(main())
-
-    return run
+bounded = within(10)
 
 
 @pytest.fixture

@@ -15,21 +15,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from redis_stores import (
-    HERE,
-    Make,
-    bounded,
-    following,
-    key,
-    kill,
-    make,
-    missing,
-    namespace,
-    opened,
-    record,
-    store_at,
-    values,
-)
+from echo_records import HERE, following, key, opened, record, values
+from redis_stores import Make, bounded, kill, make, missing, namespace, store_at
 
 from sofa_registry_adapters import Registry
 from sofa_registry_adapters.backends.redis import BACKEND

@@ -8,7 +8,8 @@ import functools
 
 import pytest
 import redis
-from redis_stores import Make, bounded, following, key, make, namespace, opened, record, store_at, values
+from echo_records import following, key, opened, record, values
+from redis_stores import Make, bounded, make, namespace, store_at
 
 from sofa_registry_adapters.backends.redis.store import RedisStore
 from sofa_registry_adapters.errors import RegistryError, Unavailable

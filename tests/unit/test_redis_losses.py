@@ -6,23 +6,8 @@ import contextlib
 
 import pytest
 import redis
-from redis_stores import (
-    HERE,
-    Make,
-    Raw,
-    bounded,
-    following,
-    key,
-    kill,
-    make,
-    missing,
-    namespace,
-    opened,
-    raw,
-    record,
-    store_at,
-    values,
-)
+from echo_records import HERE, following, key, opened, record, values
+from redis_stores import Make, Raw, bounded, kill, make, missing, namespace, raw, store_at
 
 from sofa_registry_adapters.errors import Conflict
 from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from redis_stores import HERE, Make, Raw, bounded, following, key, make, namespace, opened, raw, record, values
+from echo_records import HERE, following, key, opened, record, values
+from redis_stores import Make, Raw, bounded, make, namespace, raw
 
 from sofa_registry_adapters.backends.redis.commands import ServerCommands
 from sofa_registry_adapters.backends.redis.scripting import Command

@@ -8,7 +8,8 @@ import logging
 import time
 
 import pytest
-from zookeeper_place import HERE, Follower, bounded, connection_threads, key, opened, put, record, reports
+from echo_records import HERE, key, record
+from zookeeper_place import Follower, bounded, connection_threads, opened, put, reports
 
 from sofa_registry_adapters.backends.zookeeper.store import ZooKeeperStore
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable

@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from zookeeper_place import HERE, Follower, bounded, key, opened, put, record
+from echo_records import HERE, key, record
+from zookeeper_place import Follower, bounded, opened, put
 
 from sofa_registry_adapters.backends.zookeeper import BACKEND
 from sofa_registry_adapters.errors import InvalidURL, Unavailable, ValueTooLarge

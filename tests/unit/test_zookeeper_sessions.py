@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from echo_records import HERE, key, record
 from kazoo.client import KazooClient
-from zookeeper_place import HERE, Follower, Place, bounded, connection_threads, key, opened, put, record, reports
+from zookeeper_place import Follower, Place, bounded, connection_threads, opened, put, reports
 
 from sofa_registry_adapters.backends.zookeeper.store import ZooKeeperStore
 from sofa_registry_adapters.testing.services import Service

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from zookeeper_place import Follower, bounded, key, opened, put, record, reports
+from echo_records import key, record
+from zookeeper_place import Follower, bounded, opened, put, reports
 
 from sofa_registry_adapters.backends.zookeeper import wire
 from sofa_registry_adapters.backends.zookeeper.store import ZooKeeperStore

@@ -1,4 +1,4 @@
-"""A namespace on a ZooKeeper server, its stores, an operator there, and what a watch of one has said."""
+"""A namespace on a ZooKeeper server, its stores, an operator there, and what a watch of them shows."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import echo_records
+from echo_records import key
 from kazoo.client import KazooClient
 
 from sofa_registry_adapters.backends.zookeeper import BACKEND
 from sofa_registry_adapters.backends.zookeeper.store import ZooKeeperStore
-from sofa_registry_adapters.errors import Denied, Unavailable
+from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.settings import parse_target
 from sofa_registry_adapters.spi.clock import SystemClock
-from sofa_registry_adapters.spi.store import Bucket, Record, RecordKey, StorePatch, StoreSnapshot
+from sofa_registry_adapters.spi.store import Record
 from sofa_registry_adapters.testing.faults.waiting import eventually_async
 from sofa_registry_adapters.testing.services import Service
-
-PATH = ("services", "echo")
-HERE = Bucket(PATH)
 
 
 def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -41,14 +40,6 @@ def bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
 def connection_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "sofa-registry-zookeeper"]
-
-
-def record(name: str = "a", value: bytes = b"1", *, owned: bool = True) -> Record:
-    return Record(PATH, name, value, owned=owned)
-
-
-def key(name: str = "a") -> RecordKey:
-    return RecordKey(PATH, name)
 
 
 class Place:
@@ -100,43 +91,12 @@ async def opened(service: Service) -> AsyncIterator[Place]:
             await store.close()
 
 
-class Follower:
-    """A watch that is opened again when it is cut, as the engine does it."""
-
-    def __init__(self, store: ZooKeeperStore, bucket: Bucket = HERE) -> None:
-        self.values: dict[RecordKey, bytes] = {}
-        self.messages: list[StoreSnapshot | StorePatch] = []
-        self.cuts = 0
-        self._store = store
-        self._bucket = bucket
-        self._task = asyncio.create_task(self._follow())
-
-    async def _follow(self) -> None:
-        while True:
-            try:
-                async with contextlib.aclosing(self._store.watch(self._bucket)) as messages:
-                    async for message in messages:
-                        self._apply(message)
-            except (Unavailable, Denied):
-                self.cuts += 1
-                await asyncio.sleep(0.02)
-
-    def _apply(self, message: StoreSnapshot | StorePatch) -> None:
-        if isinstance(message, StoreSnapshot):
-            self.values = {one.key: one.record.value for one in message.records}
-        else:
-            self.values |= {one.key: one.record.value for one in message.changed}
-            for gone in message.removed:
-                self.values.pop(gone, None)
-        self.messages.append(message)
+class Follower(echo_records.Follower):
+    """Told by names alone."""
 
     async def shows(self, *names: str, seconds: float = 5.0) -> None:
         expected = {key(name) for name in names}
         await eventually_async(lambda: self.messages and set(self.values) == expected, seconds, f"it shows {names}")
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait((self._task,))
 
 
 async def put(store: ZooKeeperStore, *records: Record) -> None:
