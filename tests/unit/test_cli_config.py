@@ -220,7 +220,7 @@ def test_edit_changes_nothing_behind_anybodys_back(
     monkeypatch.setenv("EDITOR", editor(tmp_path, program))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    say("edit", KEY, code=1, said="nothing was published; what you wrote is in ")
+    say("edit", KEY, code=1, said="nothing was published\nsofa-registry: what you wrote is in ")
     assert config.get(KEY).text == "theirs"  # type: ignore[union-attr]
     (kept,) = tmp_path.glob("sofa-registry-*/value.yaml")
     assert kept.read_text() == "mine"

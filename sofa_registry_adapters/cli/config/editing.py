@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
 from sofa_registry_adapters.cli.config.values import Place, read_file, say_revision, text_or_bytes, type_of
 from sofa_registry_adapters.cli.screen import note
-from sofa_registry_adapters.errors import InvalidArgument, RegistryError
+from sofa_registry_adapters.errors import InvalidArgument, RegistryError, Unavailable
 from sofa_registry_adapters.model.config import ABSENT, ConfigItem
 
 FALLBACK = "vi"
@@ -26,25 +30,36 @@ def edit(at: Place, content_type: str | None) -> None:
     path = Path(tempfile.mkdtemp(prefix="sofa-registry-")) / f"value{suffix if suffix.isascii() else ''}"
     path.touch(mode=0o600)
     path.write_text(before, encoding="utf-8", newline="")
-    _run_editor(path)
-    after = text_or_bytes(read_file(path))
+    try:
+        _run_editor(path)
+        _publish(at, item, before, text_or_bytes(read_file(path)), content_type)
+    except BaseException:
+        if path.exists():
+            note(f"what you wrote is in {path}")
+        raise
+    _forget(path)
+
+
+def _publish(at: Place, item: ConfigItem | None, before: str, after: str | bytes, content_type: str | None) -> None:
     if after == before:
         note(f"{at.key} was left as it is")
-    else:
-        kind = content_type if content_type is not None else (item.content_type or None if item else None)
-        try:
-            revision = at.center.publish(
-                at.key,
-                after,
-                content_type=type_of(at.key, kind, after),
-                expected_revision=ABSENT if item is None else item.revision,
-                timeout=at.timeout,
-            )
-        except RegistryError:
-            note(f"nothing was published; what you wrote is in {path}")
-            raise
-        say_revision(revision)
-    _forget(path)
+        return
+    kind = content_type if content_type is not None else (item.content_type or None if item else None)
+    try:
+        revision = at.center.publish(
+            at.key,
+            after,
+            content_type=type_of(at.key, kind, after),
+            expected_revision=ABSENT if item is None else item.revision,
+            timeout=at.timeout,
+        )
+    except Unavailable:
+        note("nobody knows whether it was published: look with get")
+        raise
+    except RegistryError:
+        note("nothing was published")
+        raise
+    say_revision(revision)
 
 
 def _editable(at: Place) -> ConfigItem | None:
@@ -59,13 +74,28 @@ def _editable(at: Place) -> ConfigItem | None:
 def _run_editor(path: Path) -> None:
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or FALLBACK
     try:
-        code = subprocess.run([*shlex.split(command), str(path)], check=False).returncode  # noqa: S603  the user's own editor
+        with _interruptions_left_to_it():
+            code = subprocess.run([*shlex.split(command), str(path)], check=False).returncode  # noqa: S603  the user's own editor
     except (OSError, ValueError) as error:
         _forget(path)
         raise InvalidArgument(f"the editor {command!r} cannot be run ({error}): set EDITOR") from None
     if code:
-        note(f"the editor ended with {code}: nothing was published; what you wrote is in {path}")
+        note(f"the editor ended with {code}: nothing was published")
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _interruptions_left_to_it() -> Iterator[None]:
+    """A terminal sends Ctrl-C to the editor and to us: what it means there is the editor's affair, and it must live to say so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Not SIG_IGN, which the editor would inherit.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _forget(path: Path) -> None:
