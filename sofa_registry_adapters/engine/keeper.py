@@ -214,15 +214,17 @@ class Keeper:
         dues = [one.due for one in marks if one.due is not None]
         dues += [service.due for service in self._services.values() if service.dirty]
         self._wake.clear()
-        if not dues:
-            await self._wake.wait()
-            return
-        sleeping = asyncio.create_task(self._clock.sleep(max(0.0, min(dues) - now)))
-        waking = asyncio.create_task(self._wake.wait())
+        alarm = asyncio.create_task(self._wake_in(max(0.0, min(dues) - now))) if dues else None
         try:
-            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+            await self._wake.wait()
         finally:
-            await stop_tasks(sleeping, waking)
+            # Who wants something does not wait for its end.
+            if alarm is not None:
+                alarm.cancel()
+
+    async def _wake_in(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        self._wake.set()
 
     async def _announce(self, batch: list[ServiceKey]) -> None:
         wanted = {key: service.wanted() for key, service in self._services.items()}
