@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -51,6 +52,7 @@ from sofa_registry_adapters.settings import redacted, unknown
 PROGRAM = "sofa-registry"
 TRACEBACK_VARIABLE = "SOFA_REGISTRY_TRACEBACK"
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _USAGE = (InvalidArgument, AlreadyPublished, MissingDependency, PluginError)
 _URL = re.compile(r"\w+://[^\s']+")
 
@@ -235,24 +237,18 @@ def run(arguments: Sequence[str]) -> int:
         logging.root.addHandler(logging.NullHandler())
     with _ending_by_signal():
         try:
-            _accept_any_text()
-            code = _invoke(arguments)
-            sys.stdout.flush()
+            return _invoke(arguments)
         except BrokenPipeError:
-            # Whoever read has enough. What is still in the buffer must not complain when Python ends.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Whoever read has enough.
+            _end_output()
             return DONE
-    return code
 
 
 def _invoke(arguments: Sequence[str]) -> int:
-    command = typer.main.get_command(app)
     try:
-        with command.make_context(PROGRAM, list(arguments)) as context:
-            command.invoke(context)
-    except (typer.Exit, SystemExit) as end:
-        return _code(end)
+        _accept_any_text()
+        code = _called(arguments)
+        sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except RegistryError as error:
@@ -270,11 +266,31 @@ def _invoke(arguments: Sequence[str]) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        note(
-            f"a defect of this program: {type(error).__name__}: {error}. "
-            f"Please report it; with {TRACEBACK_VARIABLE}=1 it says where it happened"
-        )
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            note(f"the answer cannot be written: {error.strerror}")
+            _end_output()
+        else:
+            note(
+                f"a defect of this program: {type(error).__name__}: {error}. "
+                f"Please report it; with {TRACEBACK_VARIABLE}=1 it says where it happened"
+            )
         return TROUBLE
+    return code
+
+
+def _end_output() -> None:
+    """What is still in the buffer, and has no place, must not complain when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _called(arguments: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            command.invoke(context)
+    except (typer.Exit, SystemExit) as end:
+        return _code(end)
     return DONE
 
 

@@ -214,7 +214,11 @@ def _content(wish: Wish) -> str | bytes:
     if wish.content is None and sys.stdin.isatty():
         # What is typed here may be a secret.
         return getpass("value (not shown, one line): ")
-    return text_or_bytes(sys.stdin.buffer.read())
+    found = sys.stdin.buffer.read()
+    if not found and wish.content is None:
+        # Most probably what was to write it has failed.
+        raise InvalidArgument("standard input is empty, and nothing was published: for an empty value say '' or -")
+    return text_or_bytes(found)
 
 
 def read_file(path: Path) -> bytes:
