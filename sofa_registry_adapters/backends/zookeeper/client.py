@@ -32,6 +32,8 @@ from sofa_registry_adapters.errors import RegistryError
 
 REFUSALS = 3
 """Connections that every server closes on seeing our last change, before the session gives up that change."""
+READ_AHEAD = 64 * 1024
+"""Bytes that are taken from the system at a time."""
 
 
 class Journal(logging.Logger):
@@ -60,7 +62,10 @@ class Events:
         """Every server was tried once."""
 
     def changed(self, kind: int, path: str) -> None:
-        """A watch event."""
+        """A watch event. More may follow at once: see `idle`."""
+
+    def idle(self) -> None:
+        """All that has come is told; the thread is about to wait."""
 
     def ended(self, *, denied: bool) -> None:
         """The thread ends: it was told to, or the credentials were refused."""
@@ -82,12 +87,28 @@ class Result:
         self.fail(getattr(error, "code", None) or wire.CONNECTION_LOSS)
 
 
+class _Socket(socket.socket):
+    """Takes all that has come, however little is asked for: kazoo asks for each message twice, and waits before each time."""
+
+    _ahead = memoryview(b"")
+
+    def pending(self) -> int:
+        """Bytes that the system does not announce again; what kazoo asks a socket with TLS."""
+        return len(self._ahead)
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        ahead = self._ahead or memoryview(super().recv(max(size, READ_AHEAD), flags))
+        self._ahead = ahead[size:]
+        return bytes(ahead[:size])
+
+
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is untyped
     """One thread in place of three, a select that is not built anew each time, and a connect that can be stopped."""
 
-    def __init__(self, name: str, patience: float, access: Access) -> None:
+    def __init__(self, name: str, patience: float, access: Access, events: Events) -> None:
         super().__init__()
         self._name = name
+        self._events = events
         self._access = access
         self._patience = patience
         self.leaving = threading.Event()
@@ -104,10 +125,12 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
         return thread
 
     def select(self, reading: Any, writing: Any, failing: Any, timeout: float | None = None) -> Any:
-        # What TLS has taken in already, the system does not announce again.
-        waiting = [one for one in reading if isinstance(one, ssl.SSLSocket) and one.pending()]
+        # What was taken in already, the system does not announce again.
+        waiting = [one for one in reading if isinstance(one, _Socket | ssl.SSLSocket) and one.pending()]
         if waiting:
             reading, timeout = [one for one in reading if one not in waiting], 0
+        else:
+            self._events.idle()
         try:
             found, *others = select.select(reading, writing, failing, timeout)
         except ValueError:  # a file descriptor beyond what select can take
@@ -116,7 +139,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
 
     def create_connection(self, address: tuple[str, int], hostname: str, **_: object) -> socket.socket:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = _Socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setblocking(False)  # noqa: FBT003
@@ -293,7 +316,7 @@ class _Client(KazooClient):  # type: ignore[misc]  # kazoo is untyped
 
     def __init__(self, hosts: str, timeout: float, access: Access, events: Events) -> None:
         patience = min(max(1.0, timeout / 5), timeout)
-        handler = _Handler("sofa-registry-zookeeper", patience, access)
+        handler = _Handler("sofa-registry-zookeeper", patience, access, events)
         super().__init__(
             hosts=hosts,
             timeout=timeout,

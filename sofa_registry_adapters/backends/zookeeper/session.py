@@ -25,8 +25,16 @@ class Inbox:
 
     def post(self, function: Callable[..., None], *args: object) -> None:
         """Call ``function`` on the loop soon."""
+        self.add(function, *args)
+        self.wake()
+
+    def add(self, function: Callable[..., None], *args: object) -> None:
+        """Call ``function`` on the loop after the next `wake`, or with what is posted before that."""
         self._calls.append((function, args))
-        if not self._armed:
+
+    def wake(self) -> None:
+        """Let the loop do what it has not done yet."""
+        if self._calls and not self._armed:
             self._armed = True
             # A closed loop has nobody left who waits.
             with contextlib.suppress(RuntimeError):
@@ -234,7 +242,11 @@ class _Relay(client.Events):
         self._inbox.post(self._session.on_unreachable, reason)
 
     def changed(self, kind: int, path: str) -> None:
-        self._inbox.post(self._session.on_changed, kind, path)
+        # Whoever writes much hears of each of its records: waking the loop for each would cost more than all the rest.
+        self._inbox.add(self._session.on_changed, kind, path)
+
+    def idle(self) -> None:
+        self._inbox.wake()
 
     def ended(self, *, denied: bool) -> None:
         self._inbox.post(self._session.on_ended, denied)
