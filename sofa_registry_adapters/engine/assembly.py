@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sofa_registry_adapters.errors import CorruptRecord
 from sofa_registry_adapters.model.instance import Instance
@@ -30,37 +30,36 @@ class Assembly:
         self._key_of: dict[str, RecordKey] = {}
         self._shadowed: set[RecordKey] = set()
 
-    async def reset(self, records: Sequence[Stored], seen: Seen, revision: Revision) -> Snapshot:
+    async def reset(self, seen: Seen, revision: Revision) -> Snapshot:
         """Start again from all records; one that cannot be decoded keeps what it said before."""
         before, self.good, self._key_of, self._shadowed = self.good, {}, {}, set()
         rejected: list[Rejected] = []
-        for position, stored in enumerate(records):
-            if position % CHUNK == CHUNK - 1:
-                await asyncio.sleep(0)
-            instance = self._decode(stored, seen, rejected) or (
-                before.get(stored.key) if rejected and rejected[-1].record == stored.record.name else None
-            )
-            if instance is not None:
-                self._place(stored.key, instance)
-        instances = tuple(self.good[key] for key in self._key_of.values())
-        return Snapshot(revision, instances, tuple(rejected))
-
-    async def apply(
-        self, changed: Iterable[Stored], removed: Iterable[RecordKey], seen: Seen, revision: Revision
-    ) -> Patch:
-        """Apply what changed in the records."""
-        rejected: list[Rejected] = []
-        touched: dict[str, None] = {}
-        for position, stored in enumerate(changed):
+        for position, (key, stored) in enumerate(seen.items()):
             if position % CHUNK == CHUNK - 1:
                 await asyncio.sleep(0)
             count = len(rejected)
             instance = self._decode(stored, seen, rejected)
+            if instance is None and len(rejected) > count:
+                instance = before.get(key)
             if instance is not None:
-                touched.update(dict.fromkeys(self._take(stored.key)))
-                touched.update(dict.fromkeys(self._place(stored.key, instance)))
+                self._place(key, instance)
+        instances = tuple(map(self.good.__getitem__, self._key_of.values()))
+        return Snapshot(revision, instances, tuple(rejected))
+
+    async def apply(self, changed: Seen, removed: Iterable[RecordKey], revision: Revision) -> Patch:
+        """Apply what changed in the records."""
+        rejected: list[Rejected] = []
+        touched: dict[str, None] = {}
+        for position, (key, stored) in enumerate(changed.items()):
+            if position % CHUNK == CHUNK - 1:
+                await asyncio.sleep(0)
+            count = len(rejected)
+            instance = self._decode(stored, changed, rejected)
+            if instance is not None:
+                touched.update(dict.fromkeys(self._take(key)))
+                touched.update(dict.fromkeys(self._place(key, instance)))
             elif len(rejected) == count:
-                touched.update(dict.fromkeys(self._take(stored.key)))
+                touched.update(dict.fromkeys(self._take(key)))
         for key in removed:
             touched.update(dict.fromkeys(self._take(key)))
         present = [self.good[self._key_of[name]] for name in touched if name in self._key_of]

@@ -62,7 +62,7 @@ class Sources:
                 await self._receive()
                 if not self._settle():
                     continue
-                update = await assembly.reset(tuple(self._seen().values()), self._seen(), joined(self._revisions))
+                update = await assembly.reset(self._seen(), joined(self._revisions))
                 step = update if current is None else _difference(current, update)
                 current = update
                 yield step

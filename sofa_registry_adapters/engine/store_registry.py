@@ -279,9 +279,9 @@ class StoreRegistry(RegistryBackend):
                 found = await self._store.read(self._layout.bucket(service), known)
             if found is None:
                 return None
-            return await assembly.reset(found.records, {one.key: one for one in found.records}, found.revision)
+            return await assembly.reset(_by_key(found.records), found.revision)
         seen, revision = await read_sources(self._read, self._layout, service)
-        return await assembly.reset(tuple(seen.values()), seen, revision)
+        return await assembly.reset(seen, revision)
 
     async def _read(self, bucket: Bucket) -> StoreSnapshot:
         async with self._bounded("reading"):
@@ -327,10 +327,12 @@ class StoreRegistry(RegistryBackend):
 
 async def _fold(assembly: Assembly, message: StoreSnapshot | StorePatch) -> Snapshot | Patch:
     if isinstance(message, StoreSnapshot):
-        seen = {one.key: one for one in message.records}
-        return await assembly.reset(message.records, seen, message.revision)
-    seen = {one.key: one for one in message.changed}
-    return await assembly.apply(message.changed, message.removed, seen, message.revision)
+        return await assembly.reset(_by_key(message.records), message.revision)
+    return await assembly.apply(_by_key(message.changed), message.removed, message.revision)
+
+
+def _by_key(records: Sequence[Stored]) -> Mapping[RecordKey, Stored]:
+    return {one.key: one for one in records}
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -14,24 +14,24 @@ in the name. docs/reference/native-layout.md has the whole format.
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from sofa_registry_adapters.errors import CorruptRecord, RegistryError
 from sofa_registry_adapters.model.instance import (
+    MAX_WEIGHT,
     NOTHING,
     Extra,
     Instance,
     State,
     check_host,
     check_metadata,
-    check_port,
-    check_started,
-    check_weight,
     read_metadata,
 )
-from sofa_registry_adapters.model.names import ServiceKey, check_text, encode_segment
+from sofa_registry_adapters.model.names import ServiceKey, are_plain, check_text, encode_segment
 from sofa_registry_adapters.spi.layout import Seen, ServiceLayout
 from sofa_registry_adapters.spi.store import Bucket, Record, Stored
 
@@ -47,19 +47,24 @@ class _Fields(msgspec.Struct, omit_defaults=True):
     v: int
     id: str
     host: str
-    port: int
+    port: Annotated[int, Meta(ge=1, le=65535)]
     protocol: str = ""
-    weight: int = 100
+    weight: Annotated[int, Meta(ge=0, le=MAX_WEIGHT)] = 100
     enabled: bool = True
     zone: str = ""
     metadata: dict[str, str] = {}
-    started: int = 0
+    started: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
     state: State = "up"
     owner: str = ""
 
 
+class _Only(_Fields, forbid_unknown_fields=True):
+    """The fields of a record that has no others."""
+
+
 _KNOWN = frozenset(_Fields.__struct_fields__)
 _decode = msgspec.json.Decoder(_Fields).decode
+_decode_only = msgspec.json.Decoder(_Only).decode
 _decode_any = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -71,10 +76,10 @@ class NativeLayout(ServiceLayout):
     marks_leaving: ClassVar[bool] = True
 
     def bucket(self, service: ServiceKey) -> Bucket:
-        return Bucket((*ROOT, service.segment))
+        return Bucket(_path(service))
 
     def record(self, service: ServiceKey, instance: Instance) -> Record:
-        return Record((*ROOT, service.segment), encode_segment(instance.instance_id, ":"), encode_instance(instance))
+        return Record(_path(service), encode_segment(instance.instance_id, ":"), encode_instance(instance))
 
     def decode(self, service: ServiceKey, stored: Stored, seen: Seen) -> Instance | None:
         instance = decode_instance(stored.record.value)
@@ -90,6 +95,11 @@ class NativeLayout(ServiceLayout):
             return ServiceKey.from_segment(segment)
         except (ValueError, RegistryError):
             return None
+
+
+@lru_cache(maxsize=512)
+def _path(service: ServiceKey) -> tuple[str, ...]:
+    return (*ROOT, service.segment)
 
 
 def encode_instance(instance: Instance) -> bytes:
@@ -118,35 +128,42 @@ def decode_instance(value: bytes) -> Instance:
     if len(value) > MAX_BYTES:
         raise CorruptRecord(f"the record has {len(value)} bytes, more than {MAX_BYTES}")
     try:
-        fields = _decode(value)
+        fields, extra = _read(value)
         if fields.v < VERSION:
             raise CorruptRecord(f"the record has the version {fields.v}")
-        return _instance(fields, _extra(value, fields), small=len(value) <= SMALL_BYTES)
+        return _instance(fields, extra, small=len(value) <= SMALL_BYTES)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptRecord(f"the record cannot be decoded: {error}") from None
 
 
-def _extra(value: bytes, fields: _Fields) -> Extra:
-    # Re-encoding is much cheaper than decoding into dictionaries, and nearly always tells that nothing is unknown.
-    if len(_encode(fields)) == len(value):
-        return NOTHING
+def _read(value: bytes) -> tuple[_Fields, Extra]:
+    try:
+        # Nearly always nothing is unknown.
+        return _decode_only(value), NOTHING
+    except msgspec.ValidationError:
+        fields = _decode(value)
     extra = Extra({key: item for key, item in _decode_any(value).items() if key not in _KNOWN})
-    return extra or NOTHING
+    return fields, extra or NOTHING
 
 
 def _instance(fields: _Fields, extra: Extra, *, small: bool) -> Instance:
+    if not fields.id or not are_plain(fields.id, fields.protocol, fields.zone, fields.owner):
+        check_text(fields.id, "the instance id")
+        check_text(fields.protocol, "the protocol", empty=True)
+        check_text(fields.zone, "the zone", empty=True)
+        check_text(fields.owner, "the owner", empty=True)
     return Instance(
-        instance_id=check_text(fields.id, "the instance id"),
+        instance_id=fields.id,
         host=check_host(fields.host),
-        port=check_port(fields.port),
+        port=fields.port,
         # Kept once, however many instances say the same.
-        protocol=sys.intern(check_text(fields.protocol, "the protocol", empty=True)),
-        weight=check_weight(fields.weight),
+        protocol=sys.intern(fields.protocol),
+        weight=fields.weight,
         enabled=fields.enabled,
-        zone=sys.intern(check_text(fields.zone, "the zone", empty=True)),
+        zone=sys.intern(fields.zone),
         metadata=read_metadata(fields.metadata) if small else check_metadata(fields.metadata, reading=True),
-        started=check_started(fields.started),
+        started=fields.started,
         state=fields.state,
-        owner=sys.intern(check_text(fields.owner, "the owner", empty=True)),
+        owner=sys.intern(fields.owner),
         extra=extra,
     )

@@ -62,7 +62,7 @@ class Extra(dict[str, object]):
 NOTHING = Extra()
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True):
+class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, repr_omit_defaults=True, gc=False):
     """One endpoint of a service, as it stands in the registry. Immutable; compare with ``==``.
 
     ``instance_id`` is unique within a service and defaults to ``host:port``. ``weight`` is 0 to

@@ -40,6 +40,12 @@ def check_text(value: object, what: str, *, empty: bool = False) -> str:
     return str.__str__(value)
 
 
+def are_plain(*texts: str) -> bool:
+    """Whether these, all at once, are certainly what `check_text` takes, but that one may be empty."""
+    text = "".join(texts)
+    return len(text) <= MAX_LENGTH and text.isascii() and text.isprintable()
+
+
 def encode_segment(text: str, safe: str = "") -> str:
     """Text as one path segment: ASCII letters, digits, ``._-`` and ``safe`` stay, the rest is ``%XX`` of UTF-8.
 

@@ -42,7 +42,7 @@ class Bucket(msgspec.Struct, frozen=True):
         return key.bucket == self.path
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record. ``owned`` ones vanish with this process; others stay until they are deleted.
 
     ``container`` asks that the parents of the record vanish with their last child, where the product can.
@@ -73,7 +73,7 @@ def too_large(record: Record, most: int) -> ValueTooLarge | None:
     )
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """A record as it stands in the store.
 
     ``revision`` is opaque, compared for equality only. ``owner`` is ``mine`` for a record that lives and
@@ -87,7 +87,7 @@ class Stored(msgspec.Struct, frozen=True):
     @property
     def key(self) -> RecordKey:
         """Where the record is."""
-        return self.record.key
+        return RecordKey(self.record.bucket, self.record.name)
 
 
 class StoreSnapshot(msgspec.Struct, frozen=True):

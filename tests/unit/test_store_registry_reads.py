@@ -119,25 +119,29 @@ class Loose(NativeLayout):
         )
 
 
+def by_key(records: Iterable[Stored]) -> dict[RecordKey, Stored]:
+    return {each.key: each for each in records}
+
+
 class TestAssembly:
     @staticmethod
     async def apply(assembly: Assembly, *changed: Stored, removed: Iterable[str] = ()) -> Patch:
         gone = [RecordKey(("services", "a"), name) for name in removed]
-        return await assembly.apply(changed, gone, {}, Revision("e", 2))
+        return await assembly.apply(by_key(changed), gone, Revision("e", 2))
 
     @bounded
     async def test_of_two_records_with_one_id_the_later_start_wins(self) -> None:
         assembly = Assembly(Loose(), A)
         records = [stored("1", one("x", started=5)), stored("2", one("x", started=9)), stored("3", one("y"))]
         for order in (records, records[::-1]):
-            snapshot = await assembly.reset(order, {}, Revision("e", 1))
+            snapshot = await assembly.reset(by_key(order), Revision("e", 1))
             assert sorted((item.instance_id, item.started) for item in snapshot.instances) == [("x", 9), ("y", 0)]
 
     @bounded
     async def test_the_next_one_steps_in_latest_first(self) -> None:
         assembly = Assembly(Loose(), A)
         await assembly.reset(
-            [stored(str(number), one("x", started=number)) for number in range(1, 21)], {}, Revision("e", 1)
+            by_key(stored(str(number), one("x", started=number)) for number in range(1, 21)), Revision("e", 1)
         )
         for number in range(20, 1, -1):
             update = await self.apply(assembly, removed=[str(number)])
@@ -147,7 +151,9 @@ class TestAssembly:
     @bounded
     async def test_a_shadowed_record_may_change_and_go_unseen(self) -> None:
         assembly = Assembly(Loose(), A)
-        await assembly.reset([stored("1", one("x", started=5)), stored("2", one("x", started=9))], {}, Revision("e", 1))
+        await assembly.reset(
+            by_key([stored("1", one("x", started=5)), stored("2", one("x", started=9))]), Revision("e", 1)
+        )
         update = await self.apply(assembly, stored("1", one("x", started=6)))
         assert (update.changed, update.removed) == ((), ())
         update = await self.apply(assembly, stored("1", one("x", started=10)))
@@ -161,22 +167,22 @@ class TestAssembly:
     async def test_what_cannot_be_decoded_keeps_its_last_good_value(self) -> None:
         assembly = Assembly(Loose(), A)
         bad = Stored(Record(("services", "a"), "1", b""), "2", "other")
-        await assembly.reset([stored("1", one("x")), stored("2", one("y"))], {}, Revision("e", 1))
+        await assembly.reset(by_key([stored("1", one("x")), stored("2", one("y"))]), Revision("e", 1))
         update = await self.apply(assembly, bad)
         assert (update.changed, update.removed, [item.record for item in update.rejected]) == ((), (), ["1"])
         update = await self.apply(assembly, stored("2", one("y", weight=14)))
         assert (update.changed, update.removed, [item.record for item in update.rejected]) == ((), (), ["2"])
         assert "KeyError" in update.rejected[0].reason
-        snapshot = await assembly.reset([bad, stored("2", one("y"))], {}, Revision("e", 3))
+        snapshot = await assembly.reset(by_key([bad, stored("2", one("y"))]), Revision("e", 3))
         assert {item.instance_id for item in snapshot.instances} == {"x", "y"}
         assert (await self.apply(assembly, removed=["1"])).removed == ("x",)
 
     @bounded
     async def test_a_record_that_became_another_services_is_gone(self) -> None:
         assembly = Assembly(Loose(), A)
-        await assembly.reset([stored("1", one("x"))], {}, Revision("e", 1))
+        await assembly.reset(by_key([stored("1", one("x"))]), Revision("e", 1))
         assert (await self.apply(assembly, stored("1", one("x", weight=13)))).removed == ("x",)
-        snapshot = await assembly.reset([stored("1", one("x", weight=13))], {}, Revision("e", 1))
+        snapshot = await assembly.reset(by_key([stored("1", one("x", weight=13))]), Revision("e", 1))
         assert snapshot.instances == ()
 
     @bounded
@@ -194,9 +200,9 @@ class TestAssembly:
         records = [stored(str(number), one(str(number))) for number in range(4 * CHUNK)]
         before = turns
         assembly = Assembly(NATIVE, A)
-        await assembly.reset(records, {}, Revision("e", 1))
+        await assembly.reset(by_key(records), Revision("e", 1))
         assert turns - before >= 3
         before = turns
-        await assembly.apply(records, (), {}, Revision("e", 2))
+        await assembly.apply(by_key(records), (), Revision("e", 2))
         assert turns - before >= 3
         counting.cancel()
