@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
@@ -56,17 +57,17 @@ def _source_towards(host: str, port: int) -> str:
         return str(probe.getsockname()[0]).partition("%")[0]
 
 
-def check_routable(instance: Instance, target: Target) -> None:
+def check_routable(instances: Iterable[Instance], target: Target) -> None:
     """Refuse an address that only this machine understands, for a registry that others read."""
     if target.flag("allow_loopback") or not target.addresses or all(_is_here(one.host) for one in target.addresses):
         return
-    if not _is_here(instance.host):
-        return
-    raise UnroutableAddress(
-        f"{instance.host} means 'this machine' to everybody who reads it, and the registry "
-        f"{target.addresses[0].host} is elsewhere: publish an address that others can reach "
-        "(advertise_address() finds one), or set the option allow_loopback=true"
-    )
+    for instance in instances:
+        if _is_here(instance.host):
+            raise UnroutableAddress(
+                f"{instance.host} means 'this machine' to everybody who reads it, and the registry "
+                f"{target.addresses[0].host} is elsewhere: publish an address that others can reach "
+                "(advertise_address() finds one), or set the option allow_loopback=true"
+            )
 
 
 def _is_here(host: str) -> bool:

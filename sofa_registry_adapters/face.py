@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
@@ -20,6 +20,8 @@ from sofa_registry_adapters.model.instance import (
     check_metadata,
     check_port,
     check_weight,
+    join_address,
+    split_address,
 )
 from sofa_registry_adapters.model.names import ServiceKey, check_text
 from sofa_registry_adapters.named import Settings, find_settings
@@ -320,18 +322,26 @@ def instances_to_publish(
         addresses = list(several)
     if not addresses:
         raise InvalidArgument(f"publish {service} with at least one address")
-    instances = tuple(_instance(address, fields) for address in addresses)
+    instances = tuple(_instances(addresses, fields))
     if len({one.instance_id for one in instances}) < len(instances):
         raise AlreadyPublished(f"two of the instances of {service} have the same instance_id")
-    for one in instances:
-        advertise.check_routable(one, target)
+    advertise.check_routable(instances, target)
     return instances
 
 
-def _instance(address: Address, fields: Mapping[str, Any]) -> Instance:
-    if isinstance(address, Instance):
-        return msgspec.structs.replace(address, state="up", **fields).checked()
-    return Instance.of(address, **fields)
+def _instances(addresses: Iterable[Address], fields: Mapping[str, Any]) -> Iterator[Instance]:
+    """Checked instances. What those that are given as text have in common is checked with the first of them."""
+    first: Instance | None = None
+    for address in addresses:
+        if isinstance(address, Instance):
+            yield msgspec.structs.replace(address, state="up", **fields).checked()
+        elif first is None or "instance_id" in fields:
+            first = Instance.of(address, **fields)
+            yield first
+        else:
+            host, port = split_address(address)
+            name = check_text(join_address(host, port), "the instance id")
+            yield msgspec.structs.replace(first, host=host, port=port, instance_id=name)
 
 
 def given_fields(**fields: object) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.spi.store import Record, RecordKey
 
 
-class Held(msgspec.Struct, eq=False):
+class Held(msgspec.Struct, eq=False, gc=False):
     """A record that was attempted: it may be in the store until a delete is acknowledged.
 
     ``instance`` is what it was made from, where it speaks for one instance of ``service`` alone.

@@ -91,7 +91,7 @@ class Judge:
 
     def _unroutable(self, service: ServiceKey, entry: Entry, instance: Instance) -> Iterator[Finding]:
         try:
-            check_routable(instance, self._target)
+            check_routable((instance,), self._target)
         except UnroutableAddress:
             what = f"{instance.address} is another machine for everybody who reads it, and the registry is elsewhere"
             advice = (
