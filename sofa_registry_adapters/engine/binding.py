@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial, wraps
@@ -13,13 +14,13 @@ from sofa_registry_adapters.engine.config_loops import placed
 from sofa_registry_adapters.engine.config_mirror import ConfigMailbox
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Courier, Events, Pending, ThreadCourier
-from sofa_registry_adapters.engine.reactor import DaemonPool
 from sofa_registry_adapters.engine.session import Session
 from sofa_registry_adapters.errors import CorruptRecord, Unavailable
 from sofa_registry_adapters.model.config import ConfigChange, ConfigItem, ConfigKey
 from sofa_registry_adapters.model.events import ConfigRejected
 from sofa_registry_adapters.model.guarded import Guarded
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.worker import started
 from sofa_registry_adapters.typed.bounds import Unusable
 from sofa_registry_adapters.typed.layers import Layers, Rejection
 from sofa_registry_adapters.typed.models import value_at
@@ -279,7 +280,10 @@ async def _attach(engine: ConfigEngine, key: ConfigKey, *, timeout: float, requi
 
 
 async def begin_aside(binding: Binding[T], *, required: bool) -> None:
-    """`Binding.begin` on a thread of ours: an application's loop does not stop for it. Who does not wait for it has no binding."""
+    """`Binding.begin` on a thread of ours: an application's loop does not stop for it. Who does not wait for it has no binding.
+
+    Raises `Unavailable` where there is no thread to be had.
+    """
     begun: Future[None] = Future()
 
     def begin() -> None:
@@ -291,7 +295,7 @@ async def begin_aside(binding: Binding[T], *, required: bool) -> None:
             begun.set_result(None)
 
     try:
-        DaemonPool().run(begin)
+        started(threading.Thread(target=begin, name="sofa-registry-listener", daemon=True))
         await asyncio.shield(asyncio.wrap_future(begun))
     except BaseException:
         binding.close()

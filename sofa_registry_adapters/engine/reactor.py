@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.errors import Closed, DeadlineExceeded, Unavailable
+from sofa_registry_adapters.spi.worker import started
 
 T = TypeVar("T")
 EXIT_WITHIN = 2.2
@@ -53,7 +54,11 @@ class Reactor:
         self.over = False
         """Whether no call begins any more."""
         self._thread = threading.Thread(target=self._run, name="sofa-registry", daemon=True)
-        self._thread.start()
+        try:
+            started(self._thread)
+        except Unavailable:
+            self.loop.close()
+            raise
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -170,25 +175,19 @@ class _Holder:
         self._inherited: list[object] = []
 
     def acquire(self, user: Callable[[], Closable], fragile: frozenset[str] = frozenset()) -> tuple[Reactor, Closable]:
-        """The reactor, started if need be, and what ``user`` makes on it. `release` gives it back.
+        """The reactor, started if need be, and what ``user`` makes for it. `release` gives it back.
 
-        ``fragile`` are client libraries that do not survive a fork while it is in use.
+        ``fragile`` are client libraries that do not survive a fork while it is in use. Raises `Unavailable` without a thread.
         """
+        # Not under the lock: it may be somebody else's code, which opens or closes a Registry of its own.
+        made = user()
         with self._lock:
             if self._current is None:
                 self._current = Reactor()
             if not self._watching_exit:
                 self._watch_exit()
-            reactor = self._current
-            try:
-                made = user()
-            except BaseException:
-                if not self._users:
-                    self._current = None
-                    reactor.stop(0.0)
-                raise
             self._users[made] = fragile
-            return reactor, made
+            return self._current, made
 
     def release(self, user: Closable, wait: float) -> None:
         """The user is done; the last one ends the reactor."""

@@ -9,11 +9,15 @@ from typing import Generic, TypeVar
 import msgspec
 
 from sofa_registry_adapters.engine.reactor import stop_tasks
+from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.worker import Worker
 
 SAVE_AFTER = 0.5
 """Seconds in which changes of a key are written to disk once."""
+
+FAILURES = (OSError, ValueError, msgspec.MsgspecError, Unavailable)
+"""What the disk's thread may raise; the last one where there is none to be had."""
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S")
@@ -51,7 +55,7 @@ class Snapshots(Generic[K, S]):
             return None
         try:
             return await self._worker.run(self._load, key)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+        except FAILURES as error:
             self._failed(key, str(error))
             return None
 
@@ -91,5 +95,5 @@ class Snapshots(Generic[K, S]):
             return
         try:
             await self._worker.run(work)
-        except (OSError, ValueError, msgspec.MsgspecError) as error:
+        except FAILURES as error:
             self._failed(key, str(error))

@@ -1,0 +1,116 @@
+"""A process that may start no more threads, and plug-ins that use this library themselves: nothing hangs, nothing stays."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sofa_registry_adapters import AsyncConfigCenter, ConfigCenter, Registry
+from sofa_registry_adapters.backends import memory
+from sofa_registry_adapters.backends.memory.store import MemoryStore
+from sofa_registry_adapters.errors import Unavailable
+from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.hooks import hookimpl
+from sofa_registry_adapters.spi.options import BackendType, Target
+from sofa_registry_adapters.testing.faults import eventually
+
+NONE_LEFT = "can't start new thread"
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let no thread of this name start, as a system does that has none left."""
+    start = threading.Thread.start
+
+    def forbidden(name: str) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == name:
+                raise RuntimeError(NONE_LEFT)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    return forbidden
+
+
+@pytest.fixture
+def url() -> str:
+    return f"memory://?namespace={secrets.token_hex(8)}"
+
+
+def test_without_a_thread_for_the_engine_a_verb_says_so(url: str, forbid: Callable[[str], None]) -> None:
+    forbid("sofa-registry")
+    with pytest.raises(Unavailable, match=NONE_LEFT):
+        Registry(url).publish("echo", "10.0.0.1:80")
+
+
+@pytest.mark.parametrize("kind", (Registry, ConfigCenter))
+def test_without_a_thread_for_the_disk_it_is_closed_all_the_same(
+    kind: Callable[..., Any], url: str, tmp_path: Path, forbid: Callable[[str], None]
+) -> None:
+    forbid("sofa-registry-disk")
+    with Registry(url):
+        client = kind(url, options={"snapshot": str(tmp_path)}).open()
+        if isinstance(client, ConfigCenter):
+            client.publish("k", "1")
+            client.get("k")
+        else:
+            client.publish("echo", "10.0.0.1:80")
+            client.watch("echo")
+        heartbeat = client._session.engine._lifeline._task
+        client.close()
+        assert heartbeat.done()
+
+
+def test_without_a_thread_for_the_first_object_a_bind_says_so(url: str, forbid: Callable[[str], None]) -> None:
+    @dataclasses.dataclass
+    class Pool:
+        size: int = 0
+
+    async def test() -> None:
+        async with AsyncConfigCenter(url) as center:
+            forbid("sofa-registry-listener")
+            with pytest.raises(Unavailable, match=NONE_LEFT):
+                await center.bind(Pool, "k.json")
+
+    asyncio.run(test())
+
+
+class Nesting(MemoryStore):
+    """A store that opens a Registry, and closes another one, while it is made."""
+
+    opened: Registry
+    closed: Registry
+
+    def __init__(self, target: Target, clock: Clock) -> None:
+        super().__init__(target, clock)
+        self.closed.close()
+        self.opened.open()
+
+
+class Plugin:
+    @hookimpl
+    def sofa_registry_backends(self) -> Sequence[BackendType]:
+        return [msgspec.structs.replace(memory.BACKEND, schemes=("nesting",), load=lambda: Nesting)]
+
+
+def test_a_backend_may_use_another_registry_while_it_is_made(url: str) -> None:
+    Nesting.opened, Nesting.closed = Registry(url), Registry(url).open()
+    done: list[str] = []
+
+    def use() -> None:
+        with Registry("nesting://", plugins=[Plugin()]) as registry:
+            registry.publish("echo", "10.0.0.1:80")
+            done.append("published")
+
+    threading.Thread(target=use, daemon=True).start()
+    eventually(lambda: done == ["published"], 10, "it does not wait for itself")
+    Nesting.opened.close()
