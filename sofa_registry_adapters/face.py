@@ -190,15 +190,8 @@ class BlockingFace(Face[E]):
             self._session.check_thread()
         session = self._closing()
         if session is not None:
-            try:
+            with session.ending(wait=0.5):
                 session.run(session.engine.close(), TIMEOUT)
-            except Exception:
-                session.release(wait=0.5)
-                raise
-            except BaseException:
-                session.close_behind()
-                raise
-            session.release(wait=0.5)
 
     def __enter__(self) -> Self:
         return self.open()
@@ -229,15 +222,8 @@ class AsyncFace(Face[E]):
         """
         session = self._closing()
         if session is not None:
-            try:
+            with session.ending():
                 await await_call(session.call(session.engine.close()))
-            except Exception:
-                session.release()
-                raise
-            except BaseException:
-                session.close_behind()
-                raise
-            session.release()
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -17,7 +17,7 @@ import msgspec
 
 from sofa_registry_adapters.errors import InvalidURL, Unavailable, UnknownOption
 from sofa_registry_adapters.model.instance import check_host
-from sofa_registry_adapters.spi.options import Address, BackendType, Credentials, Option, Target, Value
+from sofa_registry_adapters.spi.options import TLS_FILES, Address, BackendType, Credentials, Option, Target, Value
 
 SHARED_OPTIONS = (
     Option(
@@ -183,9 +183,20 @@ def parse_target(
         options=_options(_pairs(query, url), options or {}, backend),
         credentials=credentials or _referred(url),
     )
+    _check_tls(target, backend)
     if backend.check is not None:
         backend.check(target)
     return target
+
+
+def _check_tls(target: Target, backend: BackendType) -> None:
+    given = [name for name in TLS_FILES if target.text(name)]
+    if given and backend.tls and target.scheme not in backend.tls:
+        plain = [scheme for scheme in backend.schemes if scheme not in backend.tls]
+        encrypted = dict(zip(plain, backend.tls, strict=False)).get(target.scheme, backend.tls[0])
+        raise InvalidURL(f"the option {given[0]} is for TLS: write {encrypted}:// instead of {target.scheme}://")
+    if backend.tls and target.text("key") and not target.text("cert"):
+        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def _referred(url: str) -> Credentials | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -83,7 +84,20 @@ class Session(Generic[E]):
             call.abandon()
             raise
 
-    def close_behind(self) -> None:
+    @contextlib.contextmanager
+    def ending(self, wait: float = 0.0) -> Iterator[None]:
+        """Around the wait for the engine's close, however that ends. The last engine waits ``wait`` seconds for the reactor's end."""
+        try:
+            yield
+        except Exception:
+            self.release(wait)
+            raise
+        except BaseException:
+            self._close_behind()
+            raise
+        self.release(wait)
+
+    def _close_behind(self) -> None:
         """Close the engine though nobody waits for it any more: a wait that is cut short must leave nothing published."""
         try:
             call = self.call(self.engine.close())

@@ -55,6 +55,24 @@ class Login(msgspec.Struct, frozen=True):
         return "<Login ***>"
 
 
+TLS_FILES = ("ca", "cert", "key")
+"""The options that name files for TLS."""
+
+
+def tls_options(otherwise: str = "the system's") -> tuple[Option, ...]:
+    """The options ca, cert and key of a backend that speaks TLS; without ca, certificates are signed by those called ``otherwise``."""
+    return (
+        Option(
+            name="ca",
+            kind="path",
+            default="",
+            meaning=f"file with the certificates that sign the server's; empty: {otherwise}",
+        ),
+        Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
+        Option(name="key", kind="path", default="", meaning="file with the private key of cert; empty: it is in cert"),
+    )
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed and checked registry URL. ``str()`` and ``repr()`` show no secret.
 
@@ -143,8 +161,8 @@ class BackendType(msgspec.Struct, frozen=True, kw_only=True):
     ``store`` is true; only ``load`` may import the client library. ``load_config`` does the same for a `ConfigBackend`; a store
     needs none, the engine makes one of it. ``defaults`` overrides the
     defaults of options that all backends share. ``grammar`` is the URL's form, ``considerations`` the
-    product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS;
-    files for it are named by the options ``ca``, ``cert`` and ``key``. ``tuned`` says what the product can do at a target
+    product's limits in plain words, ``extra`` the name of the installation extra. ``tls`` has the schemes that speak TLS, in the
+    order of those that do not; the options of `tls_options` name files for it, and are refused without it. ``tuned`` says what the product can do at a target
     whose options tell how its servers are set up; without it that is ``capabilities``, as with the options at their defaults.
     With ``needs_host=False`` the URL has a path only, ``scheme:///path``, and a host in it is refused; with ``bare_path`` as
     well all behind ``//`` is the path, which may then be relative, or a name.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from sofa_registry_adapters.backends.grpc_loading import load_grpc
 from sofa_registry_adapters.errors import InvalidURL
-from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target, tls_options
 
 CAPABILITIES = Capabilities(
     persistent=True,
@@ -53,11 +53,6 @@ def _check(target: Target) -> None:
         raise InvalidURL(f"{target} has a password and the option password_file: keep one")
     if target.text("password_file") and not target.username:
         raise InvalidURL("the option password_file has the password of a user: write etcd://user@host")
-    given = [name for name in ("ca", "cert", "key") if target.text(name)]
-    if given and target.scheme != "etcds":
-        raise InvalidURL(f"the option {given[0]} is for TLS: write etcds:// instead of {target.scheme}://")
-    if target.text("key") and not target.text("cert"):
-        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def _load() -> Callable[..., object]:
@@ -96,19 +91,7 @@ BACKEND = BackendType(
             default="",
             meaning="file with the password, read at each authentication, instead of one in the URL",
         ),
-        Option(
-            name="ca",
-            kind="path",
-            default="",
-            meaning="file with the certificates that sign the server's; empty: those that come with grpcio",
-        ),
-        Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
-        Option(
-            name="key",
-            kind="path",
-            default="",
-            meaning="file with the private key of cert; empty: it is in cert",
-        ),
+        *tls_options("those that come with grpcio"),
     ),
     extra="etcd",
     libraries=("etcd3", "grpc"),

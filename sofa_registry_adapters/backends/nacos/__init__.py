@@ -19,7 +19,7 @@ import msgspec
 from sofa_registry_adapters.backends.grpc_loading import load_grpc
 from sofa_registry_adapters.errors import InvalidURL, MissingDependency
 from sofa_registry_adapters.spi.clock import Clock
-from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target, tls_options
 from sofa_registry_adapters.spi.registry import RegistryBackend
 
 PUSH_DELAY = 0.5
@@ -96,11 +96,6 @@ def _check(target: Target) -> None:
         raise InvalidURL(f"the option group is 1 to 128 letters, digits and '-_:.', not {target.text('group')!r}")
     if target.text("client") == "sdk" and target.scheme == "nacoss":
         raise InvalidURL("nacoss:// speaks TLS, which client=sdk cannot: leave that option out")
-    given = [name for name in ("ca", "cert", "key") if target.text(name)]
-    if given and target.scheme != "nacoss":
-        raise InvalidURL(f"the option {given[0]} is for TLS: write nacoss:// instead of {target.scheme}://")
-    if target.text("key") and not target.text("cert"):
-        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def _load() -> Callable[..., object]:
@@ -184,14 +179,7 @@ BACKEND = BackendType(
             default=True,
             meaning="with nacoss://: use HTTPS, too",
         ),
-        Option(
-            name="ca",
-            kind="path",
-            default="",
-            meaning="file with the certificates that sign the server's; empty: the system's",
-        ),
-        Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
-        Option(name="key", kind="path", default="", meaning="file with the private key of cert; empty: it is in cert"),
+        *tls_options(),
     ),
     extra="nacos",
     libraries=("grpc",),

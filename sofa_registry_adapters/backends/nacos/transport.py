@@ -42,7 +42,7 @@ A = TypeVar("A", bound=wire.Answer)
 CONNECT_SECONDS = 2.0
 """How long one server may take to accept a connection, where there are others."""
 RECENT = 0.2
-"""Seconds after a failed attempt to connect in which its error is everybody's."""
+"""Seconds after a failed attempt to connect in which its error is everybody's: watches share the connection, and each has a pace of its own."""
 VERSION = "sofa-registry-adapters:v1"
 """What the server notes as the client's version."""
 

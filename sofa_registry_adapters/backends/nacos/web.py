@@ -19,7 +19,10 @@ MOST_BYTES = 64_000_000
 """No answer is as large as that: a page of 500 values of the largest kind is not asked for."""
 FORM = "application/x-www-form-urlencoded"
 SILENCE = 2.0
-"""Seconds for which a server may be silent before the next one is asked; with many servers less, so that all have a turn."""
+"""Seconds for which a server may be silent before the next one is asked; with many servers less, so that all have a turn.
+
+No repetition: one request, and which of the servers takes it. The engine knows of one place only, and could not ask another.
+"""
 
 
 class _Request(NamedTuple):

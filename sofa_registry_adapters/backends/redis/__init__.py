@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sofa_registry_adapters.errors import InvalidURL
-from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target, tls_options
 
 __all__ = [
     "BACKEND",
     "CAPABILITIES",
     "OPTIONS",
-    "TLS_OPTIONS",
     "check_prefix",
     "check_shared",
     "database",
@@ -62,12 +61,6 @@ def check_shared(target: Target) -> None:
     if target.text("password_file") and target.password:
         raise InvalidURL(f"{target} has a password and the option password_file: keep one")
     check_prefix(target.text("prefix"))
-    given = [name for name in ("ca", "cert", "key") if target.text(name)]
-    if given and not target.scheme.startswith("rediss"):
-        encrypted = target.scheme.replace("redis", "rediss")
-        raise InvalidURL(f"the option {given[0]} is for TLS: write {encrypted}:// instead of {target.scheme}://")
-    if target.text("key") and not target.text("cert"):
-        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def check_prefix(prefix: str) -> None:
@@ -111,21 +104,7 @@ OPTIONS = (
         default="",
         meaning="file with the password, read at each connect, instead of one in the URL",
     ),
-)
-TLS_OPTIONS = (
-    Option(
-        name="ca",
-        kind="path",
-        default="",
-        meaning="file with the certificates that sign the server's; empty: the system's",
-    ),
-    Option(name="cert", kind="path", default="", meaning="file with the client's certificate"),
-    Option(
-        name="key",
-        kind="path",
-        default="",
-        meaning="file with the private key of cert; empty: it is in cert",
-    ),
+    *tls_options(),
 )
 BACKEND = BackendType(
     schemes=("redis", "rediss"),
@@ -144,7 +123,7 @@ BACKEND = BackendType(
     ),
     capabilities=CAPABILITIES,
     load=_load,
-    options=(*OPTIONS, *TLS_OPTIONS),
+    options=OPTIONS,
     extra="redis",
     libraries=("redis",),
     default_port=6379,

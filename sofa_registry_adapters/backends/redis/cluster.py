@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sofa_registry_adapters.backends.redis import CAPABILITIES, OPTIONS, TLS_OPTIONS, check_prefix, check_shared
+from sofa_registry_adapters.backends.redis import CAPABILITIES, OPTIONS, check_prefix, check_shared
 from sofa_registry_adapters.errors import InvalidURL
 from sofa_registry_adapters.spi.options import BackendType, Target
 
@@ -55,7 +55,7 @@ BACKEND = BackendType(
     ),
     capabilities=CAPABILITIES,
     load=_load,
-    options=(*OPTIONS, *TLS_OPTIONS),
+    options=OPTIONS,
     extra="redis",
     libraries=("redis",),
     default_port=6379,

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from sofa_registry_adapters.backends.redis import (
     CAPABILITIES,
     OPTIONS,
-    TLS_OPTIONS,
     check_shared,
     database_number,
 )
@@ -81,7 +80,6 @@ BACKEND = BackendType(
             default="",
             meaning="file with the password of the Sentinels, read at each connect; empty: they ask for none",
         ),
-        *TLS_OPTIONS,
     ),
     extra="redis",
     libraries=("redis",),

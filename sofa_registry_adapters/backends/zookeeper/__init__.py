@@ -12,7 +12,7 @@ with ``sasl=digest-md5`` an account of the servers.
 from __future__ import annotations
 
 from sofa_registry_adapters.errors import InvalidURL
-from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target
+from sofa_registry_adapters.spi.options import BackendType, Capabilities, Option, Target, tls_options
 
 CAPABILITIES = Capabilities(
     push=True,
@@ -30,7 +30,6 @@ CAPABILITIES = Capabilities(
 )
 
 TLS_SCHEMES = ("zookeepers", "zks")
-TLS_FILES = ("ca", "cert", "key")
 
 OPTIONS = (
     Option(
@@ -71,14 +70,7 @@ OPTIONS = (
         default="",
         meaning="file with the password, read at each connect, instead of one in the URL",
     ),
-    Option(
-        name="ca",
-        kind="path",
-        default="",
-        meaning="file with the certificates that sign the server's; empty: the system's",
-    ),
-    Option(name="cert", kind="path", default="", meaning="file with the client's certificate, an identity of its own"),
-    Option(name="key", kind="path", default="", meaning="file with the private key of cert; empty: it is in cert"),
+    *tls_options(),
 )
 
 CONSIDERATIONS = """\
@@ -108,11 +100,6 @@ def _check(target: Target) -> None:
         )
     if target.text("sasl") and not target.identified:
         raise InvalidURL("the option sasl shows a user and a password: write zookeeper://user:password@host")
-    given = [name for name in TLS_FILES if target.text(name)]
-    if given and target.scheme not in TLS_SCHEMES:
-        raise InvalidURL(f"the option {given[0]} is for TLS: write {target.scheme}s:// instead of {target.scheme}://")
-    if target.text("key") and not target.text("cert"):
-        raise InvalidURL("the option key has the private key of a certificate: name that with the option cert")
 
 
 def _load() -> type[object]:

@@ -7,9 +7,9 @@ import ssl
 from importlib.util import find_spec
 from pathlib import Path
 
-from sofa_registry_adapters.backends.zookeeper import TLS_FILES, TLS_SCHEMES
+from sofa_registry_adapters.backends.zookeeper import TLS_SCHEMES
 from sofa_registry_adapters.errors import InvalidURL, MissingDependency
-from sofa_registry_adapters.spi.options import Login, Target
+from sofa_registry_adapters.spi.options import TLS_FILES, Login, Target
 
 
 class Access:
