@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from sofa_registry_adapters.backends.etcd.failures import says
 from sofa_registry_adapters.backends.etcd.keys import Keyspace, Path, Place, Span
 from sofa_registry_adapters.backends.etcd.lease import Lease
 from sofa_registry_adapters.backends.etcd.link import Link
@@ -163,9 +164,9 @@ class Holdings:
         except BaseException as error:
             for guard in guards:
                 guard.blind, guard.since = True, guard.revision
-            if not isinstance(error, Denied):
+            # Who may not look is told by the watches that are still allowed; who is not let in at all has none.
+            if not isinstance(error, Denied) or says(error.__cause__, "authentication failed"):
                 raise
-            # Who may not look is told by the watches that are still allowed.
             return
         for guard in guards:
             if revision < guard.revision and guard.watch is not None:

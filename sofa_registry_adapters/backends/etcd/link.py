@@ -12,12 +12,14 @@ from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation
 from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
-from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.backends.etcd.refusals import Refusals
+from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 
 PAUSES = (0.1, 0.2, 0.4, 0.8)
 """Most seconds after so many failed attempts to connect until the next one, for which all wait who need a connection.
 
 However many they are: each follower of a service tries by itself, and a server that was away is found by all of its clients at once.
+The engine paces each of them, and knows nothing of the one connection that all of them share; so this pause is here.
 """
 AUTHENTICATE = messages.call("Auth", "Authenticate")
 
@@ -31,6 +33,7 @@ class Link:
         self._connector = connector
         self._connecting: asyncio.Task[Connection] | None = None
         self._authenticating = asyncio.Lock()
+        self._refusals = Refusals()
         self._conversations: dict[Conversation, Callable[[RegistryError], None]] = {}
         self._parting: set[asyncio.Task[None]] = set()
         self._failures = 0
@@ -80,6 +83,7 @@ class Link:
         try:
             await asyncio.sleep(max(0.0, self._pause_ends - loop.time()))
             connection = await self._connector.connect()
+            # A token is kept until a server refuses it: checking a password costs a tenth of a second of its processor.
             if not self.token:
                 await self._authenticate(connection, "")
         except BaseException as error:
@@ -108,14 +112,18 @@ class Link:
             if self.token != stale:
                 return
             login = await self._connector.login()
+            self._refusals.check(login)
             request = rpc.AuthenticateRequest(name=login.username, password=login.password)
             try:
                 with translating(connection.where):
                     answer = await connection.ask(AUTHENTICATE, request, "", self._connector.call_timeout)
             except RegistryError as error:
+                if isinstance(error, Denied):
+                    self._refusals.note(login, error)
                 if not says(error.__cause__, "authentication is not enabled"):
                     raise
             else:
+                self._refusals.forget()
                 self.token = answer.token
 
     def converse(
