@@ -91,12 +91,21 @@ def clock() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
+def moment(seconds: float) -> str:
+    """A time of the Unix epoch as people read it; empty for 0, and the number where no calendar has it."""
+    if not seconds:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g} s"
+
+
 INSTANCE_TITLES = ("address", "id", "weight", "zone", "protocol", "state", "started", "metadata")
 
 
 def instance_row(instance: Instance) -> Row:
     """The cells under `INSTANCE_TITLES`."""
-    started = datetime.fromtimestamp(instance.started / 1000).astimezone() if instance.started else None
     return (
         instance.address,
         instance.instance_id if instance.instance_id != instance.address else "",
@@ -104,7 +113,7 @@ def instance_row(instance: Instance) -> Row:
         instance.zone,
         instance.protocol,
         "" if instance.enabled else "disabled",
-        started.isoformat(" ", "seconds") if started else "",
+        moment(instance.started / 1000),
         ", ".join(f"{key}={value}" for key, value in sorted(instance.metadata.items())),
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -30,13 +30,17 @@ _AUTHOR_CHARACTERS = 200
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
+# An integer of any length would be no time that anybody can compute with, and no name that a store takes.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _Header(msgspec.Struct, omit_defaults=True):
     v: int
-    serial: int
+    serial: _Number
     id: str
     text: bool = False
     type: str = ""
-    at: int = 0
+    at: _Number = 0
     by: str = ""
     gone: bool = False
 

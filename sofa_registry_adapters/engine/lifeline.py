@@ -18,6 +18,9 @@ from sofa_registry_adapters.spi.options import Capabilities
 GLANCE = 0.05
 """Seconds between two looks at whether waiting has become pointless."""
 
+MOST_OFTEN = 0.01
+"""Seconds between two heartbeats at least, whatever a backend declares."""
+
 
 class Connectable(Protocol):
     """What every backend can do."""
@@ -117,7 +120,7 @@ class Lifeline:
     async def _renew(self) -> None:
         """The heartbeat, and the proof that what was published is still there."""
         lease, within = self._lease(), self._backend.capabilities.detects_loss_within
-        interval = min(lease / 3 if lease else within, within / 2)
+        interval = max(MOST_OFTEN, min(lease / 3 if lease else within, within / 2))
         bound = min(self._call_timeout, max(lease / 3, 0.5)) if lease else self._call_timeout
         failures = 0
         while True:

@@ -105,13 +105,15 @@ class Plugins:
         raise InvalidURL(unknown("no layout is called", name, [*LAYOUTS, *others]))
 
     def listeners(self) -> list[tuple[type[Event], Callable[[Any], object]]]:
-        """The event listeners of the plug-ins that were given or named, and of no others."""
+        """The event listeners of the plug-ins that were given or named, and of no others. Raises `PluginError`: none is missing."""
         if not self._given:
             return []
         found: list[tuple[type[Event], Callable[[Any], object]]] = []
         for plugin, answer in self._ask("listeners", installed=False):
             if plugin.name in self._asked:
                 found += answer
+        for name in self._asked:
+            self._require(self._known[name])
         return found
 
     def commands(self, taken: Iterable[str]) -> dict[str, Callable[..., object]]:
@@ -163,6 +165,9 @@ class Plugins:
             plugin = self._known[implementation.plugin_name]
             try:
                 answer = implementation.function()
+                if not isinstance(answer, Mapping):
+                    # A generator is looked at twice.
+                    answer = list(answer)
                 names = _names(kind, answer)
             except (Exception, SystemExit) as error:  # noqa: BLE001  somebody else's code, which takes nobody down
                 plugin.problem = f"its {kind} cannot be used: {_reason(error)}"
@@ -267,13 +272,22 @@ def _names(kind: str, answer: Any) -> list[str]:
     if kind == "backends":
         return [f"{scheme}://" for one in answer for scheme in _schemes(one)]
     if kind == "listeners":
-        return [f"{LISTENER}{event.__name__}" for event, _ in answer]
+        return [f"{LISTENER}{_event(one)}" for one in answer]
     if not isinstance(answer, Mapping):
         raise TypeError(f"names with what they name are asked for, and not a {type(answer).__name__}")
     for name in answer:
         if not isinstance(name, str) or not name or not callable(answer[name]):
             raise TypeError(f"{name!r} with {answer[name]!r} is neither a class nor a function under a name")
     return [f"{kind.removesuffix('s')} {name}" for name in answer]
+
+
+def _event(listener: Any) -> str:
+    from sofa_registry_adapters.model.events import Event
+
+    event, function = listener
+    if not isinstance(event, type) or not issubclass(event, Event) or not callable(function):
+        raise TypeError(f"{listener!r:.80} is no kind of event with a function")
+    return event.__name__
 
 
 def _schemes(backend: Any) -> tuple[str, ...]:

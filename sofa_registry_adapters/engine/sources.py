@@ -100,6 +100,11 @@ class Sources:
             raise Unavailable("the watch ended")
         except RegistryError as error:
             await self._messages.put((bucket, error))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._messages.put((bucket, Unavailable("the watch was given up by the store itself")))
         except Exception as error:  # noqa: BLE001  a store's bug ends the watch, not in silence
             await self._messages.put((bucket, Unavailable(f"the watch failed: {type(error).__name__}: {error}")))
 

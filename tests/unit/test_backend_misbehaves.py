@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar
@@ -98,3 +99,13 @@ def test_a_close_that_raises_is_logged_as_the_backends_defect(
     eventually(lambda: Unruly.calls["open"], 5, "it is open")
     client.close()
     assert "failed while closing, in a way that is a defect of the backend" in caplog.text
+
+
+def test_a_heart_does_not_beat_without_a_pause(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = msgspec.structs.replace(Unruly.capabilities, detects_loss_within=0.0)
+    monkeypatch.setattr(Unruly, "capabilities", at_once)
+    with Registry(url, plugins=[Plugin()]).open():
+        eventually(lambda: Unruly.calls["renew"], 5, "the heart beats")
+        before, began = Unruly.calls["renew"], time.monotonic()
+        time.sleep(0.5)
+        assert Unruly.calls["renew"] - before <= (time.monotonic() - began) / 0.01 + 2

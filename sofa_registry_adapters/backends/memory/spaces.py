@@ -368,22 +368,23 @@ class Spaces:
     """The spaces of this process by name and namespace; a forked child starts with none."""
 
     def __init__(self) -> None:
-        self._start()
+        self.start()
 
-    def _start(self) -> None:
-        self._process = os.getpid()
+    def start(self) -> None:
+        """Begin with none, and with a lock that nobody holds."""
         self._lock = threading.Lock()
         self._spaces: dict[tuple[str, str], Space] = {}
 
     def get(self, name: str, namespace: str) -> Space:
         """The space, made when it is first asked for."""
-        if self._process != os.getpid():
-            self._start()
         with self._lock:
             return self._spaces.setdefault((name, namespace), Space())
 
 
 _SPACES = Spaces()
+if hasattr(os, "register_at_fork"):
+    # Before the child has a second thread: two that came first at a time would have a space each.
+    os.register_at_fork(after_in_child=_SPACES.start)
 
 
 def space(name: str = "", namespace: str = "") -> Space:

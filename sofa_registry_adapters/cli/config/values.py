@@ -7,14 +7,13 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator
-from datetime import datetime
 from getpass import getpass
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import typer
 
-from sofa_registry_adapters.cli.screen import console, note, say, say_json, table
+from sofa_registry_adapters.cli.screen import console, moment, note, say, say_json, table
 from sofa_registry_adapters.config import ConfigCenter
 from sofa_registry_adapters.errors import InvalidArgument, RegistryError, Unsupported
 from sofa_registry_adapters.model.config import ABSENT, Absent, ConfigItem, ConfigKey
@@ -193,15 +192,8 @@ def item_json(item: ConfigItem, *, content: bool = False) -> dict[str, object]:
     return said
 
 
-def moment(item: ConfigItem) -> str:
-    """When it was published, as people read it; empty where nobody knows."""
-    if not item.updated_at:
-        return ""
-    return datetime.fromtimestamp(item.updated_at).astimezone().isoformat(" ", "seconds")
-
-
 def _row(item: ConfigItem) -> tuple[str, ...]:
-    return item.revision, moment(item), item.author, item.content_type, str(len(item.data))
+    return item.revision, moment(item.updated_at), item.author, item.content_type, str(len(item.data))
 
 
 def _content(wish: Wish) -> str | bytes:
