@@ -168,6 +168,8 @@ class ConfigMirror(Follower[Update]):
         """Compare with the center now and then: servers lose events, too. A difference makes the watch begin anew."""
         while True:
             await self._clock.sleep(self._times.reconcile * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+            # Who could not be told of the last change, for want of a thread, need not wait for another one.
+            self._nudge()
             if not self._live:
                 continue
             before = self._answer

@@ -70,6 +70,27 @@ def test_without_a_thread_for_the_disk_it_is_closed_all_the_same(
         assert heartbeat.done()
 
 
+def test_a_change_that_no_thread_could_tell_is_told_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    with ConfigCenter(url, options={"reconcile": 0.5}) as center:
+        center.publish("k", "1")
+        center.add_listener("k", lambda change: seen.append(change.item.text if change.item else ""))
+        with monkeypatch.context() as short:
+            start = threading.Thread.start
+            refused = threading.Event()
+
+            def refuse(thread: threading.Thread) -> None:
+                if thread.name == "sofa-registry-listener":
+                    refused.set()
+                    raise RuntimeError(NONE_LEFT)
+                start(thread)
+
+            short.setattr(threading.Thread, "start", refuse)
+            center.publish("k", "2")
+            assert refused.wait(5)
+        eventually(lambda: seen == ["1", "2"], 5, "it is told without another change")
+
+
 def test_without_a_thread_for_the_first_object_a_bind_says_so(url: str, forbid: Callable[[str], None]) -> None:
     @dataclasses.dataclass
     class Pool:
