@@ -71,8 +71,9 @@ class Face(ABC, Generic[E]):
         ``url``: where the registry is, or its name in ``sofa-registry.toml``; without it SOFA_REGISTRY_URL, then that file, then ``local://``.
         ``options``: options of the backend that are not in the URL. ``plugins``: plug-ins by hand, or names of installed ones.
         ``clock``: another source of time, for tests. ``credentials``: returns user and password, for each connection or login anew; it
-        may block, on a thread of its own. Raises `InvalidURL` or `PluginError`.
+        may block, on a thread of its own. Raises `InvalidArgument`, `InvalidURL` or `PluginError`.
         """
+        _check_given(options, plugins, credentials)
         settings = self._settings(url)
         found = Plugins((*settings.plugins, *plugins))
         self._backend = found.backend(scheme_of(settings.url))
@@ -171,6 +172,16 @@ def _forget_what_the_parent_saw() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_what_the_parent_saw)
+
+
+def _check_given(options: object, plugins: object, credentials: object) -> None:
+    """Raise `InvalidArgument` for what cannot be what it is given as. The message has nothing of it: it may be a secret."""
+    if not (options is None or (isinstance(options, Mapping) and all(isinstance(name, str) for name in options))):
+        raise InvalidArgument("options= maps names to values: write options={'call_timeout': '2s'}")
+    if isinstance(plugins, str) or not isinstance(plugins, Iterable):
+        raise InvalidArgument("plugins= has several, also where it is one: write plugins=['name']")
+    if not (credentials is None or callable(credentials)):
+        raise InvalidArgument("credentials= is a function without arguments that returns user and password")
 
 
 class BlockingFace(Face[E]):

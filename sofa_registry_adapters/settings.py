@@ -310,7 +310,7 @@ def unknown(what: str, name: str, known: Sequence[str] | Mapping[str, object]) -
 
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f": did you mean {near[0]!r}?" if near else "."
-    return f"{what} {name!r}{hint} Known are {', '.join(sorted(known))}"
+    return f"{what} {name!r}{hint} {'Known are ' + ', '.join(sorted(known)) if known else 'There is none'}"
 
 
 def read_value(option: Option, value: Value) -> Value:

@@ -149,7 +149,7 @@ def split_address(address: object) -> tuple[str, int]:
     if not isinstance(address, str):
         raise InvalidArgument(f"an address is 'host:port', not {type(address).__name__}: {address!r}")
     host, colon, port = address.rpartition(":")
-    if not colon or not host:
+    if not colon or not host or "/" in address:
         raise InvalidArgument(f"the address {address!r} is not 'host:port'")
     bracketed = host.startswith("[") and host.endswith("]")
     if ":" in host and not bracketed:
