@@ -165,7 +165,8 @@ class _Holder:
     """The one reactor of a process. A child of a fork makes its own and leaves the parent's alone."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A signal handler may come while its own thread holds it.
+        self._lock = threading.RLock()
         self._current: Reactor | None = None
         self._users: dict[Closable, frozenset[str]] = {}
         self._watching_exit = False
@@ -182,11 +183,16 @@ class _Holder:
         # Not under the lock: it may be somebody else's code, which opens or closes a Registry of its own.
         made = user()
         with self._lock:
-            if self._current is None:
-                self._current = Reactor()
+            # First of all: a signal handler that closes another one must not end the reactor under this one.
+            self._users[made] = fragile
+            try:
+                if self._current is None:
+                    self._current = Reactor()
+            except BaseException:
+                del self._users[made]
+                raise
             if not self._watching_exit:
                 self._watch_exit()
-            self._users[made] = fragile
             return self._current, made
 
     def release(self, user: Closable, wait: float) -> None:
@@ -201,7 +207,7 @@ class _Holder:
 
     def after_fork(self) -> None:
         """In the child: forget the parent's thread, its users and its lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._inherited.append((self._current, self._users))
         self.broken = self.broken.union(*self._users.values())
         self._current, self._users = None, {}

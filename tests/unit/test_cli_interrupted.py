@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ class Terminal:
     """A command in a terminal of its own."""
 
     def __init__(self, *command: str) -> None:
+        self._seen = b""
         self._screen, other = pty.openpty()
         # Who leads a session, and opens a terminal, has it for its own: Ctrl-C goes to all that it started.
         shell = f"exec {shlex.join([sys.executable, '-m', 'sofa_registry_adapters.cli', *command])} <$0 >$0 2>&1"
@@ -43,14 +46,22 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         os.write(self._screen, keys)
 
+    def shows(self, text: str) -> None:
+        """Wait until it is on the screen."""
+        deadline = time.monotonic() + 20
+        while text not in self._seen.decode():
+            assert time.monotonic() < deadline, self._seen
+            if select.select([self._screen], [], [], 0.1)[0]:
+                self._seen += os.read(self._screen, 4096)
+
     def end(self) -> tuple[int, str]:
         """The exit code, and what was on the screen."""
-        code, seen = self.process.wait(20), b""
+        code = self.process.wait(20)
         with contextlib.suppress(OSError):
             while True:
-                seen += os.read(self._screen, 4096)
+                self._seen += os.read(self._screen, 4096)
         os.close(self._screen)
-        return code, seen.decode()
+        return code, self._seen.decode()
 
 
 @pytest.fixture
@@ -90,3 +101,17 @@ def test_whoever_ends_the_command_is_told_where_the_text_is(tmp_path: Path, url:
     assert code == 130
     assert f"what you wrote is in {kept}" in screen.replace("\r\n", "")
     assert kept.read_text() == "half"
+
+
+def test_a_value_that_is_no_text_does_not_end_the_watch(url: str) -> None:
+    with ConfigCenter(url, options={"snapshot": "off"}) as config:
+        config.publish("k", "first")
+        terminal = Terminal("config", "watch", "k", "--content", "--url", url)
+        terminal.shows("first")
+        config.publish("k", b"\xff\x00")
+        terminal.shows("bytes that are no text")
+        config.publish("k", "last")
+        terminal.shows("last")
+        terminal.type(b"\x03")
+        code, screen = terminal.end()
+    assert code == 0, screen

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import secrets
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,3 +137,22 @@ def test_a_backend_may_use_another_registry_while_it_is_made(url: str) -> None:
     threading.Thread(target=use, daemon=True).start()
     eventually(lambda: done == ["published"], 10, "it does not wait for itself")
     Nesting.opened.close()
+
+
+def test_a_signal_handler_may_close_one_while_another_is_opened() -> None:
+    """At the worst moment, which is inside of what the whole process shares; by a process of its own, since it could hang."""
+    program = (
+        "import os, signal, sys\n"
+        "from sofa_registry_adapters import Registry\n"
+        "from sofa_registry_adapters.engine.reactor import REACTOR\n"
+        "one, other = Registry('memory://').open(), Registry('memory://')\n"
+        "signal.signal(signal.SIGTERM, lambda *_: one.close())\n"
+        "watch = REACTOR._watch_exit\n"
+        "REACTOR._watch_exit = lambda: (watch(), os.kill(os.getpid(), signal.SIGTERM))\n"
+        "REACTOR._watching_exit = False\n"
+        "other.publish('echo', '10.0.0.1:80')\n"
+        "print(len(other.lookup('echo')))\n"
+        "other.close()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

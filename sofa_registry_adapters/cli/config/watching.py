@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 
 from sofa_registry_adapters.cli.config.values import Place, item_json, show
-from sofa_registry_adapters.cli.screen import clock, say, say_json
-from sofa_registry_adapters.model.config import ConfigChange
+from sofa_registry_adapters.cli.screen import clock, note, say, say_json
+from sofa_registry_adapters.errors import InvalidArgument
+from sofa_registry_adapters.model.config import ConfigChange, ConfigItem
 
 
 def watch(at: Place, *, content: bool, as_json: bool) -> None:
@@ -18,7 +19,15 @@ def watch(at: Place, *, content: bool, as_json: bool) -> None:
                 continue
             say(f"{clock()}  {change.key}  {summary(change)}")
             if content and change.item is not None:
-                show(change.item)
+                _show(change.item)
+
+
+def _show(item: ConfigItem) -> None:
+    """The value, or why it cannot be shown: that is no reason to watch no more."""
+    try:
+        show(item)
+    except InvalidArgument as error:
+        note(str(error))
 
 
 def summary(change: ConfigChange) -> str:
