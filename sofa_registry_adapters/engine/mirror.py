@@ -14,6 +14,7 @@ from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
 from sofa_registry_adapters.engine.reactor import stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
+from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.model.events import (
     InstancesChanged,
     ProtectionEnded,
@@ -164,9 +165,8 @@ class Mirror(Follower[Snapshot | Patch]):
         anew = last is not None and not same
         if last is not None and same and update.revision.counter < last.counter:
             if isinstance(update, Patch):
-                # A comparison was faster. The records of some products are read later than the message says: begin anew.
-                self.cut()
-                return
+                # The records of some products are read later than the message says: it may know more than the comparison.
+                raise Unavailable(f"a comparison of {self.service} was faster than its watch, which begins anew")
             # The product went back: it was wiped or restored.
             self._era += 1
             anew = True

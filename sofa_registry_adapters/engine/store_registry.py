@@ -298,11 +298,10 @@ class StoreRegistry(RegistryBackend):
             return
         async with closing(self._messages(self._layout.bucket(service), assembly.since)) as messages:
             async for message in messages:
-                # Whoever is cut short in the midst of a message begins anew.
+                # Whoever is cut short in the midst of a message, or does not come back for the next one, begins anew.
                 assembly.since = None
-                update = await _fold(assembly, message)
+                yield await _fold(assembly, message)
                 assembly.since = message.revision
-                yield update
 
     def _messages(self, bucket: Bucket, since: Revision | None) -> AsyncIterator[StoreSnapshot | StorePatch]:
         if since is not None and isinstance(self._store, ResumableStore):

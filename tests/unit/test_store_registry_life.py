@@ -69,6 +69,28 @@ def other(name: str, **fields: object) -> Stored:
     return Stored(NATIVE.record(A, one(name, **fields)), "1", "other")
 
 
+async def cut_while_waiting(updates: AsyncIterator[Snapshot | Patch]) -> None:
+    waiting = asyncio.ensure_future(anext(updates))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    assert waiting.cancelled()
+
+
+@bounded
+async def test_a_watch_whose_last_message_was_not_taken_begins_anew() -> None:
+    store = Chronicle()
+    registry = StoreRegistry(store, NATIVE, call_timeout=5)
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
+    async with closing(registry.watch(A)) as updates:
+        await anext(updates)
+    store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
+    async with closing(registry.watch(A)) as updates:
+        await anext(updates)
+    assert store.began == [None, None]
+
+
 @bounded
 async def test_a_watch_is_resumed_from_the_last_message_that_was_folded_in() -> None:
     store = Chronicle()
@@ -78,6 +100,7 @@ async def test_a_watch_is_resumed_from_the_last_message_that_was_folded_in() -> 
         assert isinstance(await anext(updates), Snapshot)
         store.messages.put_nowait(StorePatch(Revision("e", 7), (other("z"),), (key("x"),)))
         assert isinstance(await anext(updates), Patch)
+        await cut_while_waiting(updates)
     store.messages.put_nowait(StorePatch(Revision("e", 9), (other("y", weight=3),)))
     async with closing(registry.watch(A)) as updates:
         update = await anext(updates)

@@ -145,7 +145,12 @@ class Link:
             if isinstance(reason, Unavailable):
                 self.drop(connection, reason)
 
-        conversation = Conversation(connection, call, self.token, heard, over)
+        def told(response: Message) -> None:
+            # One that was left may hear something until its task is ended.
+            if conversation in self._conversations:
+                heard(response)
+
+        conversation = Conversation(connection, call, self.token, told, over)
         self._conversations[conversation] = ended
         return conversation
 

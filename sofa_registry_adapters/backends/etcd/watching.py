@@ -78,7 +78,9 @@ class Stream:
     def end(self, watch: Watch) -> None:
         """Tell the listener of nothing any more."""
         watch.over = True
-        if self._watches.pop(watch.id, None) is watch:
+        # After a cut another watch may have its number.
+        if self._watches.get(watch.id) is watch:
+            del self._watches[watch.id]
             self._cancel(watch.id)
 
     def _cancel(self, number: int) -> None:
