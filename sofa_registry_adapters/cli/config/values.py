@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from getpass import getpass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import typer
 
@@ -21,6 +21,8 @@ from sofa_registry_adapters.model.config import ABSENT, Absent, ConfigItem, Conf
 TYPES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml", ".properties": "properties", ".xml": "xml"}
 TITLES = ("revision", "published", "author", "type", "bytes")
 _PRIVATE = 0o600
+MOST_BYTES = 64_000_000
+"""No product takes nearly as much; each says itself how much it takes."""
 
 
 class Place(NamedTuple):
@@ -206,7 +208,7 @@ def _content(wish: Wish) -> str | bytes:
     if wish.content is None and sys.stdin.isatty():
         # What is typed here may be a secret.
         return getpass("value (not shown, one line): ")
-    found = sys.stdin.buffer.read()
+    found = _read(sys.stdin.buffer, "standard input")
     if not found and wish.content is None:
         # Most probably what was to write it has failed.
         raise InvalidArgument("standard input is empty, and nothing was published: for an empty value say '' or -")
@@ -216,9 +218,18 @@ def _content(wish: Wish) -> str | bytes:
 def read_file(path: Path) -> bytes:
     """What is in a file. Raises `InvalidArgument` where it cannot be read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return _read(file, str(path))
     except OSError as error:
         raise InvalidArgument(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _read(source: BinaryIO, name: str) -> bytes:
+    """All of it, unless it never ends."""
+    found = source.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise InvalidArgument(f"{name} has more than {MOST_BYTES} bytes, far more than a value may have")
+    return found
 
 
 def _write_private(path: Path, data: bytes) -> None:
