@@ -307,6 +307,9 @@ def _sentence(error: Any) -> str:
     if option is not None and type(error).__name__ == "NoSuchOption":
         known = [name for one in context.command.params for name in one.opts if name.startswith("-")]
         message = unknown(f"{path} has no option", option, known)
+    elif path.endswith("config set") and "extra argument" in error.format_message():
+        # What stands there is the rest of a value, which may be a secret.
+        message = "there is more behind the value: put one with spaces into quotes"
     else:
         message = " ".join(error.format_message().split())
     message = _URL.sub(lambda found: redacted(found[0]), message).removesuffix(".")

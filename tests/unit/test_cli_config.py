@@ -312,3 +312,8 @@ def test_nothing_of_a_value_stays_on_this_machine(say: Say, config: ConfigCenter
     assert not list(tmp_path.rglob("*.json"))
     say("get", KEY, "--url", f"local://{tmp_path}/config.db?snapshot={tmp_path}/kept")
     assert len(list((tmp_path / "kept").iterdir())) == 1, "unless the URL asks for it"
+
+
+def test_a_value_without_its_quotes_is_not_shown(say: Say, config: ConfigCenter) -> None:
+    say("set", KEY, "my", "s3cret", code=2, said="put one with spaces into quotes")
+    assert config.get(KEY) is None
