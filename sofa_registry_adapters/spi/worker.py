@@ -66,8 +66,14 @@ class Worker:
             self._calls = _Calls()
             thread = threading.Thread(target=_work, args=(self._calls,), name=self._name, daemon=True)
             self._thread = started(thread)
-        self._calls.put(call, first=first)
-        return await answer
+        calls = self._calls
+        calls.put(call, first=first)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Behind a call that hangs they would become more and more.
+            calls.discard(call)
+            raise
 
     def stop(self) -> None:
         """Let the thread end after the calls it already has. Never blocks; may be called twice."""
@@ -90,8 +96,20 @@ class _Calls:
         (self._first if first else self._others).append(call)
         self._marks.put(None)
 
+    def discard(self, call: Callable[[], None]) -> None:
+        """Take a call out again if it has not begun. Its mark stays, and leads to none."""
+        for row in (self._first, self._others):
+            with contextlib.suppress(ValueError, IndexError):
+                row.remove(call)
+
     def get(self) -> Callable[[], None] | None:
-        self._marks.get()
+        while True:
+            self._marks.get()
+            # Two rows may become shorter at any moment, each by a call whose mark is left over then.
+            with contextlib.suppress(IndexError):
+                return self._next()
+
+    def _next(self) -> Callable[[], None] | None:
         # The mark to stop comes after all calls there are.
         others_wait = bool(self._others) and self._others[0] is not None
         self._went_first = bool(self._first) and not (self._went_first and others_wait)
