@@ -66,6 +66,11 @@ def test_nobody_there(scheme: str) -> None:
     assert said(f"{scheme}://127.0.0.1:{port}").endswith(f": redis at 127.0.0.1:{port}: Connection refused")
 
 
+def test_nobody_there_on_zookeeper(greeter: int) -> None:
+    assert said(f"zookeeper://127.0.0.1:{free_port()}").endswith(": socket connection error: Connection refused")
+    assert said(f"zookeepers://127.0.0.1:{greeter}").endswith("WRONG_VERSION_NUMBER: it seems to speak without TLS")
+
+
 def test_nobody_at_an_address_of_six() -> None:
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         port = free_port()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import select
 import socket
 import ssl
@@ -147,7 +148,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
             deadline = time.monotonic() + self._patience
             self._wait([], [sock], deadline)
             if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise OSError(code, errno.errorcode.get(code, str(code)))
+                raise OSError(code, os.strerror(code))
             context = self._access.context()
             return sock if context is None else self._secured(sock, context, hostname, deadline)
         except BaseException:
@@ -171,7 +172,10 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo is un
         except BaseException as error:
             secured.close()
             if isinstance(error, ssl.SSLError):
-                raise OSError(errno.EPROTO, f"TLS: {getattr(error, 'verify_message', '') or error.reason}") from None
+                hint = ": it seems to speak without TLS" if error.reason == "WRONG_VERSION_NUMBER" else ""
+                raise OSError(
+                    errno.EPROTO, f"TLS: {getattr(error, 'verify_message', '') or error.reason}{hint}"
+                ) from None
             raise
 
     def _wait(self, reading: list[socket.socket], writing: list[socket.socket], deadline: float) -> None:
