@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -83,7 +84,9 @@ def say_json(value: object) -> None:
 def note(message: str) -> None:
     """A sentence on standard error, without a password that the user may have typed into the wrong place."""
     line = " ".join(_CREDENTIALS.sub(r"\1:***@", message).split())
-    print(f"sofa-registry: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201  a message to the user
+    # Where nobody reads it, the exit code still says how it went.
+    with contextlib.suppress(OSError):
+        print(f"sofa-registry: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201  a message to the user
 
 
 def clock() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def test_a_full_disk_is_no_defect_of_the_program(command: tuple[str, ...]) -> No
     done = shell(">/dev/full", *command)
     assert done.returncode == 1
     assert done.stderr == "sofa-registry: the answer cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(("command", "code"), ((("lookup", "--nonsense"), 2), (("config", "get", "nothing"), 1)))
+def test_a_failure_is_one_though_nobody_reads_its_sentence(command: tuple[str, ...], code: int) -> None:
+    unread, gone = os.pipe()
+    os.close(unread)
+    program = [sys.executable, "-m", "sofa_registry_adapters.cli", *command]
+    done = subprocess.run(program, check=False, stdout=subprocess.DEVNULL, stderr=gone, timeout=60)
+    os.close(gone)
+    assert done.returncode == code
 
 
 def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
