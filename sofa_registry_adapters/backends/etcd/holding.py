@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -72,6 +73,7 @@ class Holdings:
         self._stream = stream
         self._lease = lease
         self._keyspace = keyspace
+        self._place_of = functools.lru_cache(maxsize=100)(lambda path: keyspace.place(Bucket(path)))
         self._held: dict[RecordKey, int] = {}
         self._lost: dict[RecordKey, None] = {}
         self._writing: dict[RecordKey, int] = {}
@@ -221,7 +223,7 @@ class Holdings:
     def _cover(self, key: RecordKey, revision: int) -> None:
         count = self._in_bucket[key.bucket] = self._in_bucket.get(key.bucket, 0) + 1
         raw = self._keyspace.of_record(key)
-        place = self._keyspace.place(Bucket(key.bucket)) if count > GUARDED_ONE_BY_ONE else None
+        place = self._place_of(key.bucket) if count > GUARDED_ONE_BY_ONE else None
         span = place.span if place is not None else Span(raw)
         guard = self._guards.get(span)
         if guard is None:

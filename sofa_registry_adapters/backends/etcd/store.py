@@ -70,20 +70,21 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, ResumableStore, Di
         answers: dict[RecordKey, str | RegistryError] = {}
         fitting: dict[RecordKey, tuple[Record, bytes]] = {}
         for record in records:
-            raw = session.keyspace.of_record(record.key)
+            key = record.key
+            raw = session.keyspace.of_record(key)
             # Of several records with one key the last one stays, in its place.
-            fitting.pop(record.key, None)
+            fitting.pop(key, None)
             if (error := self._unfit(record, raw)) is not None:
-                answers[record.key] = error
+                answers[key] = error
             else:
-                fitting[record.key] = record, raw
+                fitting[key] = record, raw
         if not fitting:
             return answers
         owned = frozenset(key for key, (record, _) in fitting.items() if record.owned)
         lease = await session.lease.granted() if owned else 0
         tasks = []
-        for record, raw in fitting.values():
-            tasks.append(_put(session, record, raw, lease))
+        for key, (record, raw) in fitting.items():
+            tasks.append(_put(session, key, record, raw, lease))
             if len(tasks) % PIECE == 0:
                 await asyncio.sleep(0)
         await session.write(tasks)
@@ -181,10 +182,10 @@ class EtcdStore(RecordStore, ConditionalStore, ListableStore, ResumableStore, Di
         )
 
 
-def _put(session: Session, record: Record, raw: bytes, lease: int) -> Task:
+def _put(session: Session, key: RecordKey, record: Record, raw: bytes, lease: int) -> Task:
     if not record.owned:
-        return Put(record.key, raw, record.value, 0)
-    return Put(record.key, raw, record.value, lease, held=session.holdings.holds(record.key))
+        return Put(key, raw, record.value, 0)
+    return Put(key, raw, record.value, lease, held=session.holdings.holds(key))
 
 
 def _settle(
