@@ -204,6 +204,7 @@ class Engine:
 
     async def lookup(self, service: ServiceKey, timeout: float) -> ServiceView:
         """The instances now; without the registry the last known good, stale."""
+        self._check_open()
         deadline = asyncio.get_running_loop().time() + timeout
         mirror = self._mirrors.find(service)
         if mirror is not None:
@@ -261,6 +262,7 @@ class Engine:
 
     async def services(self, timeout: float) -> Sequence[ServiceKey]:
         """The services that have an instance."""
+        self._check_open()
         deadline = asyncio.get_running_loop().time() + timeout
         await self._lifeline.wait_ready(timeout)
         async with bounded(max(0.0, deadline - asyncio.get_running_loop().time()), "listing services"):
