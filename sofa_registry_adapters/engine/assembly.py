@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sofa_registry_adapters.errors import CorruptRecord
 from sofa_registry_adapters.model.instance import Instance
@@ -33,6 +33,16 @@ class Assembly:
     async def reset(self, seen: Seen, revision: Revision) -> Snapshot:
         """Start again from all records; one that cannot be decoded keeps what it said before."""
         before, self.good, self._key_of, self._shadowed = self.good, {}, {}, set()
+        try:
+            rejected = await self._fill(seen, before)
+        except BaseException:
+            # Cut short in the midst of it: what was not reached yet is remembered all the same.
+            self.good = before | self.good
+            raise
+        instances = tuple(map(self.good.__getitem__, self._key_of.values()))
+        return Snapshot(revision, instances, tuple(rejected))
+
+    async def _fill(self, seen: Seen, before: Mapping[RecordKey, Instance]) -> list[Rejected]:
         rejected: list[Rejected] = []
         for position, (key, stored) in enumerate(seen.items()):
             if position % CHUNK == CHUNK - 1:
@@ -43,8 +53,7 @@ class Assembly:
                 instance = before.get(key)
             if instance is not None:
                 self._place(key, instance)
-        instances = tuple(map(self.good.__getitem__, self._key_of.values()))
-        return Snapshot(revision, instances, tuple(rejected))
+        return rejected
 
     async def apply(self, changed: Seen, removed: Iterable[RecordKey], revision: Revision) -> Patch:
         """Apply what changed in the records."""

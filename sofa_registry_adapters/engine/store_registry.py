@@ -271,17 +271,24 @@ class StoreRegistry(RegistryBackend):
     async def lookup(self, service: ServiceKey, known: Revision | None = None) -> Snapshot | None:
         simple = type(self._layout).sources is ServiceLayout.sources
         assembly = Assembly(self._layout, service, self._assemblies.get(service))
-        if not self._capabilities.push:
-            # Nothing else remembers what a record said last, where there is no watch.
-            self._assemblies[service] = assembly
         if simple:
             async with self._bounded("reading"):
                 found = await self._store.read(self._layout.bucket(service), known)
             if found is None:
                 return None
-            return await assembly.reset(_by_key(found.records), found.revision)
-        seen, revision = await read_sources(self._read, self._layout, service)
-        return await assembly.reset(seen, revision)
+            snapshot = await assembly.reset(_by_key(found.records), found.revision)
+        else:
+            snapshot = await assembly.reset(*await read_sources(self._read, self._layout, service))
+        if not self._capabilities.push:
+            self._remember(service, assembly)
+        return snapshot
+
+    def _remember(self, service: ServiceKey, assembly: Assembly) -> None:
+        """Nothing else knows what a record said last, where there is no watch. Of names that nobody has there may be any number."""
+        if assembly.good:
+            self._assemblies[service] = assembly
+        else:
+            self._assemblies.pop(service, None)
 
     async def _read(self, bucket: Bucket) -> StoreSnapshot:
         async with self._bounded("reading"):
