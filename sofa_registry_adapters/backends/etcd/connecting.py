@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.backends.grpc_loading import Channels
 from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
+from sofa_registry_adapters.spi.files import check_files
 from sofa_registry_adapters.spi.logging_in import present_login
-from sofa_registry_adapters.spi.options import Address, Login, Target
+from sofa_registry_adapters.spi.options import TLS_FILES, Address, Login, Target
 
 NEEDED = (3, 4)
 CONNECT_SECONDS = 2.0
@@ -96,9 +96,7 @@ class Connector:
     def __init__(self, target: Target) -> None:
         self._addresses = target.addresses
         self._secure = target.scheme == "etcds"
-        self._files = {
-            name: Path(file) for name in ("ca", "cert", "key", "password_file") if (file := target.text(name))
-        }
+        self._files = {name: Path(file) for name in TLS_FILES if (file := target.text(name))}
         self._next = 0
         self.alone: bool = len(self._addresses) == 1
         self.call_timeout: float = target.number("call_timeout")
@@ -108,19 +106,7 @@ class Connector:
 
     def check_files(self) -> None:
         """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
-        for name, file in self._files.items():
-            if not file.is_file():
-                raise InvalidURL(f"the option {name} names {str(file)!r}, which is not a file")
-        for name, check in (("ca", _check_authorities), ("cert", self._check_pair)):
-            if name in self._files:
-                try:
-                    check(str(self._files[name]))
-                except (OSError, ssl.SSLError) as error:
-                    raise InvalidURL(f"the option {name} names {str(self._files[name])!r}: {error}") from None
-
-    def _check_pair(self, cert: str) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_cert_chain(cert, self._files.get("key"), password=_no_password)
+        check_files(self._target, ("password_file",))
 
     @property
     def identified(self) -> bool:
@@ -191,14 +177,6 @@ class Connector:
             return file.read_bytes()
         except OSError as error:
             raise InvalidURL(f"the option {name} names {str(file)!r}: {error}") from None
-
-
-def _check_authorities(ca: str) -> None:
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca)
-
-
-def _no_password() -> str:
-    raise ssl.SSLError("the private key has a password: give one without")
 
 
 def check_status(status: Message, where: str) -> None:

@@ -33,8 +33,9 @@ from sofa_registry_adapters.backends.nacos.access import ABSENT, Access
 from sofa_registry_adapters.backends.nacos.connection import UNREGISTERED, Connection, Handler, Server
 from sofa_registry_adapters.backends.nacos.failures import FORBIDDEN, refusal
 from sofa_registry_adapters.backends.nacos.web import Reply, Web
-from sofa_registry_adapters.errors import Closed, DeadlineExceeded, InvalidURL, RegistryError, Unavailable
+from sofa_registry_adapters.errors import Closed, DeadlineExceeded, RegistryError, Unavailable
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.files import check_files
 from sofa_registry_adapters.spi.options import Address, Target
 
 A = TypeVar("A", bound=wire.Answer)
@@ -69,7 +70,7 @@ class Transport:
 
     async def open(self) -> None:
         """Connect. Raises `InvalidURL`, `Denied` or `Unavailable`; may be called again."""
-        self._check_files()
+        check_files(self._target)
         self._closed = False
         if self._held is None:
             # Never connected. grpc sets itself up for the first of its channels, and aborts the process if there is no file
@@ -77,11 +78,6 @@ class Transport:
             self._held = Channels.opened(grpc.aio.insecure_channel("127.0.0.1:0"))
         await self._access.token()
         await self.connection()
-
-    def _check_files(self) -> None:
-        for name in ("ca", "cert", "key"):
-            if (file := self._target.text(name)) and not Path(file).is_file():
-                raise InvalidURL(f"the option {name} names {file!r}, which is not a file")
 
     async def close(self) -> None:
         """Disconnect; never raises, and never takes long."""

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis.asyncio import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from sofa_registry_adapters.errors import InvalidURL
+from sofa_registry_adapters.spi.files import check_files
 from sofa_registry_adapters.spi.logging_in import present_login
 from sofa_registry_adapters.spi.options import Address, Login, Target
 
 CONNECT_SECONDS = 2.0
 GOODBYE_SECONDS = 0.2
-FILES = ("password_file", "sentinel_password_file", "ca", "cert", "key")
-"""Options that name a file."""
+PASSWORDS = ("password_file", "sentinel_password_file")
 
 
 class Link(NamedTuple):
@@ -34,7 +32,7 @@ class Wiring:
 
     def __init__(self, target: Target) -> None:
         self.call_timeout: float = target.number("call_timeout")
-        self._files = {option: file for option in FILES if (file := target.text(option))}
+        self._target = target
         encrypted = target.scheme.startswith("rediss")
         self._kind: type[Connection] = SSLConnection if encrypted else Connection
         self._settings: Mapping[str, Any] = {
@@ -47,10 +45,8 @@ class Wiring:
         }
 
     def check_files(self) -> None:
-        """Raise `InvalidURL` if a file that the options name is not there."""
-        for name, file in self._files.items():
-            if not Path(file).is_file():
-                raise InvalidURL(f"the option {name} names {file!r}, which is not a file")
+        """Raise `InvalidURL` if a file that the options name is not there, or is not what it should be."""
+        check_files(self._target, PASSWORDS)
 
     async def connect(self, address: Address, login: Login, database: int = 0) -> Connection:
         """A new connection, logged in. Raises what the client library raises, and `TimeoutError`."""
