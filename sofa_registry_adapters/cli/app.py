@@ -37,7 +37,7 @@ from sofa_registry_adapters.cli.options import (
     where,
     whole,
 )
-from sofa_registry_adapters.cli.screen import note
+from sofa_registry_adapters.cli.screen import end_output, note
 from sofa_registry_adapters.errors import (
     AlreadyPublished,
     BackendDefect,
@@ -240,7 +240,7 @@ def run(arguments: Sequence[str]) -> int:
             return _invoke(arguments)
         except BrokenPipeError:
             # Whoever read has enough.
-            _end_output()
+            end_output()
             return DONE
 
 
@@ -268,7 +268,7 @@ def _invoke(arguments: Sequence[str]) -> int:
             raise
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             note(f"the answer cannot be written: {error.strerror}")
-            _end_output()
+            end_output()
         else:
             note(
                 f"a defect of this program: {type(error).__name__}: {error}. "
@@ -276,12 +276,6 @@ def _invoke(arguments: Sequence[str]) -> int:
             )
         return TROUBLE
     return code
-
-
-def _end_output() -> None:
-    """What is still in the buffer, and has no place, must not complain when Python ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _called(arguments: Sequence[str]) -> int:

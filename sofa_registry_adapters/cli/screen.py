@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -87,6 +88,12 @@ def note(message: str) -> None:
     # Where nobody reads it, the exit code still says how it went.
     with contextlib.suppress(OSError):
         print(f"sofa-registry: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201  a message to the user
+
+
+def end_output() -> None:
+    """Nobody reads on, or there is no room: what is still in the buffer must not complain when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def clock() -> str:

@@ -72,6 +72,16 @@ def test_a_failure_is_one_though_nobody_reads_its_sentence(command: tuple[str, .
     assert done.returncode == code
 
 
+@pytest.mark.parametrize("more", ((), ("--json",)))
+def test_what_doctor_found_is_its_exit_code_though_nobody_reads_on(more: tuple[str, ...]) -> None:
+    unread, gone = os.pipe()
+    os.close(unread)
+    program = [sys.executable, "-m", "sofa_registry_adapters.cli", "doctor", "--url", "redis://127.0.0.1:1", *more]
+    done = subprocess.run(program, check=False, stdout=gone, stderr=subprocess.PIPE, timeout=60)
+    os.close(gone)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
     program = "import sys, time; from sofa_registry_adapters.cli import main; print(flush=True); sys.exit(main(['--version']))"
     for delay in (0.01, 0.05, 0.1, 0.2):

@@ -15,7 +15,7 @@ from sofa_registry_adapters.cli.doctor.examination import Wish, examine
 from sofa_registry_adapters.cli.doctor.findings import Removal, Report, exit_code
 from sofa_registry_adapters.cli.doctor.repair import Name, Outcome, Repair, parse_name
 from sofa_registry_adapters.cli.doctor.setting import read_setting
-from sofa_registry_adapters.cli.screen import note, say_json
+from sofa_registry_adapters.cli.screen import end_output, note, say_json
 from sofa_registry_adapters.engine.reactor import DaemonExecutor
 from sofa_registry_adapters.errors import InvalidArgument
 from sofa_registry_adapters.face import check_timeout
@@ -40,6 +40,16 @@ def doctor(wish: Wish, services: Sequence[str], fixing: Fixing, *, as_json: bool
     wish = msgspec.structs.replace(wish, services=[ServiceKey.parse(one) for one in services], tell=note)
     clock = clock or SystemClock()
     report = run(examine(wish, clock))
+    try:
+        return _told(report, wish, names, fixing, clock, as_json=as_json)
+    except BrokenPipeError:
+        # Whoever read has enough. How it stands is asked of the exit code.
+        end_output()
+        return exit_code(report.findings)
+
+
+def _told(report: Report, wish: Wish, names: Sequence[Name], fixing: Fixing, clock: Clock, *, as_json: bool) -> int:
+    """Show the report, and remove what is to be removed; the exit code."""
     if not as_json:
         display.show(report)
     outcomes: list[Outcome] = []
