@@ -19,7 +19,7 @@ from sofa_registry_adapters.backends.redis.session import PING, Session
 from sofa_registry_adapters.backends.redis.sharding import ClusterCommands, ClusterConnector
 from sofa_registry_adapters.backends.redis.subscriptions import Inbox
 from sofa_registry_adapters.backends.redis.watching import Watch, revision_of, snapshot_of
-from sofa_registry_adapters.backends.redis.wire import Position
+from sofa_registry_adapters.backends.redis.wire import SEPARATOR, Position
 from sofa_registry_adapters.errors import Closed, Conflict, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
@@ -114,13 +114,14 @@ class RedisStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
         if isinstance(answer, RegistryError):
             answers.update((record.key, answer) for record in chunk)
             return
-        assert isinstance(answer, list)  # noqa: S101  the script says so
+        assert isinstance(answer, bytes)  # noqa: S101  the script says so
         kept: dict[str, str] = {}
         refused: list[str] = []
-        for record, said in zip(chunk, answer, strict=True):
+        for record, said in zip(chunk, answer.split(SEPARATOR), strict=True):
             if said[:1] == b"R":
                 answers[record.key] = revision = said[1:].decode()
-                kept |= {record.name: revision} if record.owned else {}
+                if record.owned:
+                    kept[record.name] = revision
             else:
                 answers[record.key] = _conflict(record.key, said[1:])
                 refused.append(record.name)

@@ -17,7 +17,8 @@ from sofa_registry_adapters.backends.redis.keys import Path, decode
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.store import Record, Stored
 
-_SEPARATOR = b"\x1f"
+SEPARATOR = b"\x1f"
+"""Between owner, revision and value, none of which but the last has it."""
 _NOBODY = b"-"
 RECORDS_AT_ONCE = 1000
 """Records that are made in one step of the event loop: about two milliseconds."""
@@ -87,7 +88,7 @@ class Reading(NamedTuple):
 
 def stored(path: Path, name: bytes, raw: bytes, me: str) -> Stored:
     """A record as the owner ``me`` sees it. One that somebody else wrote by hand counts as permanent."""
-    parts = raw.split(_SEPARATOR, 2)
+    parts = raw.split(SEPARATOR, 2)
     if len(parts) != 3:
         return Stored(Record(path, decode(name), raw, owned=False), "0", "none")
     owner, revision, value = parts
@@ -99,7 +100,7 @@ def stored(path: Path, name: bytes, raw: bytes, me: str) -> Stored:
 
 def owner_of(raw: bytes) -> bytes | None:
     """The owner in a record; None for a permanent one and for one that somebody else wrote by hand."""
-    owner, *rest = raw.split(_SEPARATOR, 2)
+    owner, *rest = raw.split(SEPARATOR, 2)
     return owner if len(rest) == 2 and owner != _NOBODY else None
 
 
@@ -164,7 +165,7 @@ async def parse_reading(
     records: list[Stored] = []
     items = iter(flat)
     for number, (name, raw) in enumerate(zip(items, items, strict=True), 1):
-        if not (gone and raw.partition(_SEPARATOR)[0] in gone):
+        if not (gone and raw.partition(SEPARATOR)[0] in gone):
             records.append(stored(path, name, raw, me))
         if number % RECORDS_AT_ONCE == 0:
             # Others get their turn on the event loop.

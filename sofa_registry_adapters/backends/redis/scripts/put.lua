@@ -1,4 +1,5 @@
--- Then, for each record: name, '1' for an owned one, value. Answers 'R' and the revision, or 'C' and the holder.
+-- Then, for each record: name, '1' for an owned one, value. Answers for each, in one text, 'R' and the revision, or 'C' and the holder:
+-- a reply of many parts costs the client more than all the rest.
 sweep()
 local answers, leased = {}, false
 for at = 5, #ARGV, 3 do
@@ -20,4 +21,4 @@ for at = 5, #ARGV, 3 do
   end
 end
 if leased then redis.call('ZADD', leases, now + lease, me) end
-return commit() or answers
+return commit() or table.concat(answers, SEPARATOR)
