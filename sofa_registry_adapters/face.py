@@ -82,7 +82,6 @@ class Face(ABC, Generic[E]):
         self._listeners = found.listeners()
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
-        self._pid = os.getpid()
         self._session: Session[E] | None = None
         self._events: Events | None = None
         self._seen: dict[object, Any] = {}
@@ -108,7 +107,6 @@ class Face(ABC, Generic[E]):
         """The bus: ``events.on(RegistrationLost, listener)``."""
         from sofa_registry_adapters.engine.mailbox import Events
 
-        self._after_fork()
         with self._lock:
             if self._events is None:
                 self._events = Events(self._courier(), asynchronous=self._asynchronous)
@@ -135,17 +133,14 @@ class Face(ABC, Generic[E]):
         return frozenset(() if self._backend.capabilities.survives_fork else self._backend.libraries)
 
     def _after_fork(self) -> None:
-        """In the child of a fork: start from nothing, and leave the parent's handles alone."""
-        if self._pid == os.getpid():
-            return
+        """In the child of a fork, before anything else runs there: start from nothing, and leave the parent's handles alone."""
         _INHERITED.append((self._session, self._events))
         self._session, self._events, self._seen = None, None, {}
-        self._pid, self._lock = os.getpid(), threading.RLock()
+        self._lock = threading.RLock()
 
     def _opened(self) -> Session[E]:
         from sofa_registry_adapters.engine.session import Session
 
-        self._after_fork()
         with self._lock:
             if self._closed:
                 raise Closed(f"the {self._what} {self._target} was closed: make a new one")
@@ -155,8 +150,6 @@ class Face(ABC, Generic[E]):
 
     def _closing(self) -> Session[E] | None:
         """Mark as closed; the session that is to be closed, if this process has one."""
-        if self._pid != os.getpid():
-            return None
         with self._lock:
             self._closed = True
             self._seen = {}
@@ -164,14 +157,15 @@ class Face(ABC, Generic[E]):
             return session
 
 
-def _forget_what_the_parent_saw() -> None:
-    # At the fork, so that a verb that is called for each request need not ask which process it is in: that is a system call.
+def _after_fork() -> None:
+    # At the fork: a verb that is called for each request need not ask which process it is in, which is a system call, and
+    # no two threads of the child can be the first.
     for face in tuple(_FACES):
-        face._seen = {}  # noqa: SLF001  of this module
+        face._after_fork()  # noqa: SLF001  of this module
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_what_the_parent_saw)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _check_given(options: object, plugins: object, credentials: object) -> None:
@@ -197,7 +191,7 @@ class BlockingFace(Face[E]):
 
         Ends every `watch`; idempotent.
         """
-        if self._session is not None and self._pid == os.getpid():
+        if self._session is not None:
             self._session.check_thread()
         session = self._closing()
         if session is not None:

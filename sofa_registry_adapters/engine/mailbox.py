@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class LoopCourier:
 def call(listener: Listener, item: object, failed: Failed) -> None:
     """Call a blocking listener; what it raises is reported, not raised."""
     try:
-        listener(item)
+        _refuse_coroutine(listener(item))
     except BaseException as error:  # noqa: BLE001  a listener may raise anything, and the thread is ours
         failed(listener, error)
 
@@ -84,9 +85,15 @@ def call(listener: Listener, item: object, failed: Failed) -> None:
 def call_once(listener: Listener, item: object, failed: Failed) -> None:
     """`call` in the caller's own thread, where an interruption is the caller's."""
     try:
-        listener(item)
+        _refuse_coroutine(listener(item))
     except Exception as error:  # noqa: BLE001  a listener may raise anything
         failed(listener, error)
+
+
+def _refuse_coroutine(answer: object) -> None:
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError("it returned a coroutine, which nobody awaits here")
 
 
 async def call_async(listener: Listener, item: object, failed: Failed) -> None:
@@ -108,11 +115,15 @@ def check_listener(listener: object, *, asynchronous: bool) -> Listener:
     """The listener, if it can be called here. Raises `InvalidArgument`."""
     if not callable(listener):
         raise InvalidArgument(f"a listener must be callable, not {type(listener).__name__}: {listener!r:.60}")
-    if not asynchronous and inspect.iscoroutinefunction(listener):
+    if not asynchronous and (inspect.iscoroutinefunction(listener) or _is_called_async(listener)):
         raise InvalidArgument(
             "a listener of a blocking Registry or ConfigCenter must be a plain function: use AsyncRegistry, AsyncConfigCenter"
         )
     return listener
+
+
+def _is_called_async(listener: object) -> bool:
+    return inspect.iscoroutinefunction(getattr(type(listener), "__call__", None))
 
 
 class Pending(ABC, Generic[C]):
@@ -215,6 +226,7 @@ class BlockingInbox(Generic[C]):
 
     def next(self, timeout: float | None = None) -> C | None:
         """The next change; None once it is closed. Raises `DeadlineExceeded`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         while not self.mailbox.closed:
             self._ready.clear()
             change = self.mailbox.take()
@@ -223,7 +235,7 @@ class BlockingInbox(Generic[C]):
             # Looked at again after the clearing: a close in between has been there.
             if self._ended():
                 return None
-            if not self._ready.wait(timeout):
+            if not self._ready.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 raise DeadlineExceeded(f"no change of {self.mailbox.about} within {timeout:g} s")
         return None
 

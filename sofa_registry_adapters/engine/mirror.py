@@ -112,6 +112,8 @@ class Mirror(Follower[Snapshot | Patch]):
         full = self._clock.monotonic() + self._pace.full_read
         while True:
             await self._clock.sleep(self._pace.reconcile * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+            # Who could not be told of the last change, for want of a thread, need not wait for another one.
+            self._nudge()
             if not self._live or self._last is None:
                 continue
             now = self._clock.monotonic()

@@ -70,6 +70,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
             name: pool.submit(_run, tmp_path_factory.mktemp(name), one.tests, name)
             for name, one in mutants.MUTANTS.items()
         }
+        # Who asked for one of them does not wait for the others.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 
 import pytest
 
@@ -117,6 +118,34 @@ def test_the_child_of_a_fork_asks_for_itself() -> None:
             code = 1
             try:
                 code = 0 if registry._glance("echo") is None else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_threads_of_a_child_that_come_first_share_one_session() -> None:
+    with Registry("memory://glance-5") as registry:
+        registry.publish("echo", "10.0.0.1:80")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                gate = threading.Barrier(8)
+
+                def publish(number: int) -> None:
+                    gate.wait()
+                    registry.publish("echo", f"10.0.0.{number}:80")
+
+                threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+                for one in threads:
+                    one.start()
+                for one in threads:
+                    one.join()
+                assert len(registry.lookup("echo")) == 8
+                registry.close()
+                with Registry("memory://glance-5") as other:
+                    code = 0 if not other.lookup("echo") else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -164,6 +164,8 @@ class LivingContract:
         older = first.publish(ECHO, MINE, metadata={"who": "older"})
         other = first.publish(ECHO, "10.0.0.2:1")
         time.sleep(0.005)  # what was started in the same millisecond is not newer
+        lost: list[RegistrationLost] = []
+        second.events.on(RegistrationLost, lost.append)
         second.publish(ECHO, MINE, metadata={"who": "newer"})
         eventually(lambda: older.state == "conflict", registries.back_within, "the older one says so")
         assert other.state == "live", "what else it publishes is unharmed"
@@ -171,6 +173,7 @@ class LivingContract:
         assert seen(reader) == {MINE: "newer", "10.0.0.2:1": ""}
         first.close()
         stays(lambda: seen(reader) == {MINE: "newer"}, 1.0, "what the older one had under way is over")
+        assert not lost, "not for a moment either: the newer one would bring it back"
 
     def test_47_deleted_behind_its_back(self, registries: Registries, faults: Faults | None) -> None:
         """A record that somebody else deletes is back within the declared bound, and its loss is an event."""
