@@ -122,8 +122,8 @@ def check_listener(listener: object, *, asynchronous: bool) -> Listener:
     return listener
 
 
-def _is_called_async(listener: object) -> bool:
-    return inspect.iscoroutinefunction(getattr(type(listener), "__call__", None))
+def _is_called_async(listener: Any) -> bool:
+    return inspect.iscoroutinefunction(type(listener).__call__)
 
 
 class Pending(ABC, Generic[C]):
