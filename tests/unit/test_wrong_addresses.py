@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 
@@ -104,6 +105,9 @@ def test_another_product_is_no_nacos(scheme: str, hint: str, greeter: int) -> No
     assert hint in said(f"{scheme}://127.0.0.1:{greeter}?grpc_offset=0")
 
 
+RECENT_GRPC = tuple(map(int, version("grpcio").split(".")[:2])) > (1, 75)
+
+
 def test_grpc_does_not_chatter(greeter: int) -> None:
     """Nor does it hear of it: what the environment says is as it was."""
     program = (
@@ -115,7 +119,9 @@ def test_grpc_does_not_chatter(greeter: int) -> None:
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+    # Releases up to 1.71 write it as an error, whatever they are told.
+    said = [one for one in done.stderr.splitlines() if RECENT_GRPC or one.startswith("sofa-registry")]
+    (line,) = said
     assert line.startswith(f"sofa-registry: etcds://127.0.0.1:{greeter} cannot be reached within {TIMEOUT:g} s")
 
 
