@@ -86,6 +86,12 @@ class Cell:
         seconds = self.capabilities.notices_death_within + 1.0 if at_once else self.bounds.silent
         return seconds + self.capabilities.visible_within
 
+    @property
+    def caught_up(self) -> float:
+        """Seconds after an outage by which a view has what it missed. On Nacos a connection that is made anew cannot tell a server that
+        began anew, and may not know everybody yet, from one that stayed: who is missing in its first list waits for the hold."""
+        return self.bounds.heal + (self.bounds.hold if self.backend == "nacos" else 0.0)
+
     # Clients.
 
     def registry(self, client: str, *, clock: Clock | None = None, **options: Value) -> Registry:

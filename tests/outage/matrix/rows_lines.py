@@ -105,7 +105,7 @@ def consumer_cut_off(cell: Cell) -> None:
                     scene.registrations.pop(-2).unpublish(timeout=5.0)
                 scene.change(200 + number)
                 time.sleep(cell.lease * 0.5)
-            scene.settled("after the consumer is back", cell.bounds.heal)
+            scene.settled("after the consumer is back", cell.caught_up)
 
 
 @row(
