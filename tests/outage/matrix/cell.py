@@ -90,7 +90,7 @@ class Cell:
     def caught_up(self) -> float:
         """Seconds after an outage by which a view has what it missed. On Nacos a connection that is made anew cannot tell a server that
         began anew, and may not know everybody yet, from one that stayed: who is missing in its first list waits for the hold."""
-        return self.bounds.heal + (self.bounds.hold if self.backend == "nacos" else 0.0)
+        return self.bounds.heal + (self.bounds.hold if self.site.url.startswith("nacos") else 0.0)
 
     # Clients.
 
