@@ -11,7 +11,7 @@ STORM = "each address is checked before it is published (2 µs), made into a rec
 PUT_REDIS = "packing the arguments of the script, which has a dozen commands for each record where the raw client sends two, takes 3 µs; the rest is the server's"
 PUT_ETCD = "each is a condition, a write and, if the condition fails, a look (2 µs to make them), and is told to the watch by which a loss is noticed: 19 µs on the engine's thread in all, 3 on those of grpc"
 PUT_ZOOKEEPER = "each write is told to the watch by which a loss is noticed, which takes kazoo's thread 12 µs, and the engine's, that takes 19 in all, waits for the interpreter's lock meanwhile"
-LOOKUP = "`dict.get` is one call into C of 20 ns. Ours is two calls of Python functions, a look into a dictionary, and the question for the process id, by which the child of a fork is told from its parent"
+LOOKUP = "`dict.get` is one call into C of 20 ns. Ours is two calls of Python functions, and a look into a dictionary"
 SCRIPT = "a script of a dozen commands instead of three (nobody else's record is overwritten, dead owners are swept, watches can resume from a log), and the asynchronous client"
 KAZOO = "kazoo answers on a thread of its own, so that each exchange is one hop more, and the watch by which a lost record is noticed is asked for with each write"
 GRPC = "a transaction with a condition instead of a put, a watch on the own key, and grpc.aio, which takes more CPU for a call than the blocking grpc"
@@ -21,7 +21,7 @@ NODES = "the native layout keeps the instance in the node's data, so 10 000 node
 PROTOBUF = "The limit was set when protobuf for Python was pure Python and the raw client took five times as long"
 METADATA = "a dictionary of two keys and its two values are 330 bytes in CPython by themselves; equal metadata is shared, metadata of its own cannot be"
 LOCAL = "one thread waits for SQLite, one looks for changes, one holds the locks of owners: SQLite blocks inside C, which must not stop the heartbeat"
-TASKS = "four tasks of asyncio with their coroutines (the watch, its supervisor, the comparison every 30 s, the confirmation of losses), and events of 760 bytes each"
+TASKS = "three tasks of asyncio with their coroutines (the watch, its supervisor, the comparison every 30 s), and events of 760 bytes each"
 ONE_BY_ONE = "each goes to the engine's thread and back, makes its tasks, reads and compares before it watches, and calls its listener; one by one there is nothing to share"
 
 NOTES: tuple[tuple[str, str, str, str], ...] = (
@@ -60,6 +60,7 @@ NOTES: tuple[tuple[str, str, str, str], ...] = (
     ("P7", "zookeeper", "", f"{STORM}; {PUT_ZOOKEEPER}"),
     ("P8", "", "against the model of nacos", METADATA),
     ("P9", "local", "threads with one", LOCAL),
+    ("P9", "redis", "files", "two exchanges at a time, which come with many subscriptions, are two connections"),
     ("P9", "", "threads with one", "the engine's thread, and those of the client library"),
     (
         "P10",
@@ -76,11 +77,12 @@ NOTES: tuple[tuple[str, str, str, str], ...] = (
         "idle",
         "each bucket that is watched is looked at by the renewals, since a message of Redis can be lost without anybody knowing",
     ),
+    ("P11", "", "idle", "the looks at whether something was missed, and the comparisons, of a thousand services"),
     (
         "P12",
         "",
         "one change",
-        "every listener has a mailbox and gets a thread of a pool for its call; up to 32 threads take the interpreter's lock from each other",
+        "every listener has a mailbox, which is locked, filled, handed to a thread of a pool and emptied",
     ),
     (
         "P12",
