@@ -149,3 +149,22 @@ def test_threads_of_a_child_that_come_first_share_one_session() -> None:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_what_a_child_closes_first_is_closed_there_and_nowhere_else() -> None:
+    with Registry("memory://glance-6") as registry:
+        registry.publish("echo", "10.0.0.1:80")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                registry.close()
+                try:
+                    registry.publish("echo", "10.0.0.2:80")
+                except Closed:
+                    code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert len(registry.lookup("echo")) == 1
