@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from sofa_registry_adapters.engine.defects import defect
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Pending
-from sofa_registry_adapters.engine.reactor import bounded, closing, stop_tasks
+from sofa_registry_adapters.engine.reactor import Closing, bounded, stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
 from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.spi.clock import Clock
+from sofa_registry_adapters.spi.flag import Flag
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -38,9 +39,9 @@ class Follower(ABC, Generic[T]):
 
     def __init__(self, about: object, pace: Pace, clock: Clock, *, push: bool) -> None:
         self.about = about
-        self.known: asyncio.Event = asyncio.Event()
+        self.known: Flag = Flag()
         """Set once there is something to show."""
-        self.failed: asyncio.Event = asyncio.Event()
+        self.failed: Flag = Flag()
         self.error: BaseException | None = None
         self.proven: Callable[[], float] = clock.monotonic
         self.starting: asyncio.Task[None] | None = None
@@ -49,8 +50,9 @@ class Follower(ABC, Generic[T]):
         self._clock = clock
         self._push = push
         self._live = False
-        self._stream: asyncio.Task[None] | None = None
+        self._cutting = False
         self._tasks: list[asyncio.Task[None]] = []
+        """The first of them is the one that follows."""
 
     @abstractmethod
     def open_mailbox(self, forget: Callable[[Any], None]) -> Pending[Any]:
@@ -84,46 +86,66 @@ class Follower(ABC, Generic[T]):
         """Begin to follow."""
         self._tasks += [asyncio.create_task(work()) for work in self._works()]
 
+    def ending(self) -> Iterator[asyncio.Task[None] | None]:
+        """What is to be stopped, so that it is followed no more."""
+        yield self.starting
+        yield from self._tasks
+
     async def stop(self) -> None:
         """Follow no more."""
-        await stop_tasks(self.starting)
-        await stop_tasks(*self._tasks, self._stream)
+        await stop_tasks(*self.ending())
 
     def cut(self) -> None:
         """The connection is in doubt: open the watch again."""
-        if self._live and self._stream is not None:
-            self._stream.cancel()
+        if self._live and self._tasks:
+            self._cutting = True
+            self._tasks[0].cancel()
 
     async def _follow(self) -> None:
         failures = 0
         while True:
             self._live = False
-            self._stream = asyncio.create_task(self._watch() if self._push else self._poll())
-            try:
-                await asyncio.wait((self._stream,))
-            finally:
-                await stop_tasks(self._stream)
+            error = await self._attempt()
             if self._live:
                 # What was shown until now was in step as long as the backend was known to be there.
                 failures = 0
                 self._confirm_until(self.proven())
             failures += 1
             self._live = False
-            self._note_failure(self._stream, failures)
+            self._note_failure(error, failures)
             await self._clock.sleep(REACHABILITY.delay(failures))
 
-    def _note_failure(self, stream: asyncio.Task[None], failures: int) -> None:
-        error = Unavailable("the watch was cut") if stream.cancelled() else stream.exception()
-        if error is not None and not isinstance(error, RegistryError):
+    async def _attempt(self) -> Exception:
+        """Follow until something ends that; what it was."""
+        # Not in a task of its own, of which there may be thousands: this one is cut, and goes on.
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  coroutines of asyncio run in tasks
+        try:
+            await (self._watch() if self._push else self._poll())
+        except asyncio.CancelledError:
+            if task.cancelling() and not self._cutting:
+                raise
+            return Unavailable("the watch was cut")
+        except Exception as error:  # noqa: BLE001  whatever it is, following goes on
+            return error
+        finally:
+            # Also of a cut that a client library swallowed: what it cancels next is not the end.
+            while self._cutting and task.cancelling():
+                task.uncancel()
+            self._cutting = False
+        return Unavailable("the watch ended")
+
+    def _note_failure(self, error: Exception, failures: int) -> None:
+        if not isinstance(error, RegistryError):
             error = defect("the backend", f"reading {self.about}", error)
-        self.error = error or Unavailable("the watch ended")
+        self.error = error
         self.failed.set()
         # A watch that comes back at the first attempt was never out of step for long enough to say so.
         if failures > 1 and self.known.is_set():
             self._flag(stale=True)
 
     async def _watch(self) -> None:
-        async with closing(self._updates()) as updates:
+        async with Closing(self._updates()) as updates:
             update = await self._bounded(anext(updates))
             while True:
                 self._live = True

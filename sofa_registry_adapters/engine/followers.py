@@ -105,8 +105,8 @@ class Followers(Generic[K, F]):
 
     async def stop(self) -> None:
         """Follow nothing any more."""
-        await asyncio.gather(*(follower.stop() for follower in self))
-        await stop_tasks(*self._side)
+        # All at once: one by one, thousands take longer than a close may.
+        await stop_tasks(*(task for follower in self for task in follower.ending()), *self._side)
 
     def _begin(self, key: K) -> F:
         follower = self._make(key)
@@ -124,6 +124,7 @@ class Followers(Generic[K, F]):
             await preloading
         finally:
             await stop_tasks(preloading)
+            follower.starting = None
 
     async def _preload_late(self, follower: F) -> None:
         if self._preload is None:

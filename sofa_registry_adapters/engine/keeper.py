@@ -67,28 +67,17 @@ class _Service:
         self.publications: list[Publication] = []
         self.leaving: dict[str, _Leaving] = {}
         self.gone: list[_Gone] = []
-        self.dirty = False
-        self.due = 0.0
         self.attempts = 0
-        self._wanted: tuple[Instance, ...] | None = None
 
     def wanted(self) -> tuple[Instance, ...]:
         """What should be in the registry: what is published, and what is marked on its way out."""
-        # Every announcement has what all services want, and mostly one of them has changed.
-        if self._wanted is None:
-            ids = {name for one in self.publications for name in one.ids} if self.leaving else frozenset[str]()
-            kept = (one.instance for name, one in self.leaving.items() if name not in ids)
-            self._wanted = (*(instance for one in self.publications for instance in one.instances), *kept)
-        return self._wanted
-
-    def soil(self) -> None:
-        """Something else is wanted, or has to be announced again."""
-        self._wanted = None
-        self.dirty, self.due = True, 0.0
+        ids = {name for one in self.publications for name in one.ids} if self.leaving else frozenset[str]()
+        kept = (one.instance for name, one in self.leaving.items() if name not in ids)
+        return (*(instance for one in self.publications for instance in one.instances), *kept)
 
     def idle(self) -> bool:
         """Whether there is nothing left to remember."""
-        return not (self.publications or self.leaving or self.gone or self.dirty)
+        return not (self.publications or self.leaving or self.gone)
 
 
 class Keeper:
@@ -105,6 +94,13 @@ class Keeper:
         self._link = link
         self._emit = emit
         self._services: dict[ServiceKey, _Service] = {}
+        # What has to be looked at now, apart: who publishes the ten thousandth service does not pay for the others.
+        self._wanted: dict[ServiceKey, tuple[Instance, ...]] = {}
+        """What each service wants, as it was announced last."""
+        self._due: dict[ServiceKey, float] = {}
+        """When the services that have changed, or were refused, are to be announced."""
+        self._marked: dict[ServiceKey, _Service] = {}
+        """Those with instances on their way out."""
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failures = 0
@@ -155,6 +151,7 @@ class Keeper:
         if told and self._backend.capabilities.announces_withdrawal:
             for one in publication.ours():
                 service.leaving[one.instance_id] = _Leaving(msgspec.structs.replace(one, state="leaving"))
+                self._marked[publication.service] = service
         publication.become("withdrawn")
         if publication.attempted:
             service.gone.append((publication.ids, done))
@@ -181,9 +178,8 @@ class Keeper:
         return [one for service in self._services.values() for one in service.publications]
 
     def _soil(self, key: ServiceKey) -> None:
-        service = self._services[key]
-        service.soil()
-        service.attempts = 0
+        self._services[key].attempts = 0
+        self._due[key] = 0.0
         self._wake.set()
 
     # Making it true.
@@ -193,26 +189,25 @@ class Keeper:
         while True:
             now = self._clock.monotonic()
             self._expire_marks(now)
-            batch = [key for key, one in self._services.items() if one.dirty and one.due <= now]
+            batch = [key for key, due in self._due.items() if due <= now]
             if batch:
                 await self._announce(batch)
             else:
                 await self._wait(now)
 
     def _expire_marks(self, now: float) -> None:
-        for service in self._services.values():
-            if not service.leaving:
-                continue
+        for key, service in tuple(self._marked.items()):
             over = [name for name, one in service.leaving.items() if one.due is not None and one.due <= now]
             for name in over:
                 del service.leaving[name]
-                service.soil()
+                self._due[key] = 0.0
+            if not service.leaving:
+                del self._marked[key]
 
     async def _wait(self, now: float) -> None:
         """Until somebody wants something, or the next mark or retry is due."""
-        marks = (one for service in self._services.values() for one in service.leaving.values())
-        dues = [one.due for one in marks if one.due is not None]
-        dues += [service.due for service in self._services.values() if service.dirty]
+        marks = (one for service in self._marked.values() for one in service.leaving.values())
+        dues = [*(one.due for one in marks if one.due is not None), *self._due.values()]
         self._wake.clear()
         alarm = asyncio.create_task(self._wake_in(max(0.0, min(dues) - now))) if dues else None
         try:
@@ -227,12 +222,13 @@ class Keeper:
         self._wake.set()
 
     async def _announce(self, batch: list[ServiceKey]) -> None:
-        wanted = {key: service.wanted() for key, service in self._services.items()}
+        self._wanted |= {key: self._services[key].wanted() for key in batch}
+        wanted = dict(self._wanted)
         sent: dict[ServiceKey, list[tuple[Publication, tuple[Instance, ...]]]] = {}
         marks = [one for key in batch for one in self._services[key].leaving.values()]
         for key in batch:
             service = self._services[key]
-            service.dirty = False
+            del self._due[key]
             sent[key] = [(one, one.instances) for one in service.publications]
             for one in service.publications:
                 one.attempted = True
@@ -259,9 +255,8 @@ class Keeper:
         self._failures += 1
         self._link.lost(error)
         for key in batch:
-            service = self._services[key]
-            service.dirty = True
-            for publication in service.publications:
+            self._due.setdefault(key, 0.0)
+            for publication in self._services[key].publications:
                 if not publication.settled or publication.state != "live":
                     final = isinstance(error, BackendDefect | Denied)
                     was = publication.state
@@ -284,8 +279,8 @@ class Keeper:
                     self._succeeded(publication)
             if all(one.instance_ids for one in refusals):
                 self._finish(key, gone[key], frozenset(name for one in refusals for name in one.instance_ids))
-            if self._services[key].idle():
-                del self._services[key]
+            if self._services[key].idle() and key not in self._due:
+                del self._services[key], self._wanted[key]
 
     def _succeeded(self, publication: Publication) -> None:
         was = publication.state
@@ -311,9 +306,9 @@ class Keeper:
             return
         service = self._services[key]
         service.attempts += 1
-        if not service.dirty:
+        if key not in self._due:
             delay = min(_schedule(one).delay(service.attempts) for one in refusals)
-            service.dirty, service.due = True, self._clock.monotonic() + delay
+            self._due[key] = self._clock.monotonic() + delay
         for error in refusals:
             for publication in service.publications:
                 if _concerns(error, publication):

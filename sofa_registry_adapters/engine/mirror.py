@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Protocol
 
 from sofa_registry_adapters.engine import follower
@@ -12,7 +12,6 @@ from sofa_registry_adapters.engine.follower import Follower
 from sofa_registry_adapters.engine.logs import logger
 from sofa_registry_adapters.engine.mailbox import Events, Mailbox
 from sofa_registry_adapters.engine.protection import Protection
-from sofa_registry_adapters.engine.reactor import stop_tasks
 from sofa_registry_adapters.engine.retry import REACHABILITY
 from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.model.events import (
@@ -75,10 +74,10 @@ class Mirror(Follower[Snapshot | Patch]):
         """The newest view. Any thread; no I/O."""
         return self.source.view()
 
-    async def stop(self) -> None:
+    def ending(self) -> Iterator[asyncio.Task[None] | None]:
         self.source.end()
-        await super().stop()
-        await stop_tasks(self._confirming)
+        yield from super().ending()
+        yield self._confirming
 
     def preload(self, instances: Iterable[Instance], age: float) -> None:
         """Start from a view saved ``age`` seconds ago, unless the registry was faster."""

@@ -9,7 +9,6 @@ its data or behind another server: it may not know everybody yet. A hold ends wh
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Mapping
 from itertools import islice
 
@@ -26,7 +25,7 @@ class Protection:
         self.hold = hold
         self.held: dict[str, Instance] = {}
         self.since: float = 0.0
-        self._losses: deque[tuple[float, int]] = deque()
+        self._losses: list[tuple[float, int]] = []
 
     def sort(
         self, gone: Collection[str], visible: Mapping[str, Instance], now: float, *, anew: bool = False
@@ -44,8 +43,7 @@ class Protection:
         return [*silent, *counted], []
 
     def _alarming(self, visible: Mapping[str, Instance], lost: int, now: float) -> bool:
-        while self._losses and self._losses[0][0] <= now - WINDOW:
-            self._losses.popleft()
+        self._losses = [one for one in self._losses if one[0] > now - WINDOW]
         recent = sum(count for _, count in self._losses)
         self._losses.append((now, lost))
         # With so many there is no alarm, however many more there are: a loss does not cost more in a larger service.

@@ -64,10 +64,7 @@ class Reactor:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
         self.over = True
-        pending = asyncio.all_tasks(self.loop)
-        for task in pending:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        self.loop.run_until_complete(stop_tasks(*asyncio.all_tasks(self.loop)))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         # The loop took them between its last turn and its end.
@@ -243,14 +240,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=REACTOR.after_fork)
 
 
-@contextlib.asynccontextmanager
-async def closing(messages: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+class Closing(Generic[T]):
     """Iterate, and close the iterator at the end, whatever ends it."""
-    try:
-        yield messages
-    finally:
-        if isinstance(messages, AsyncGenerator):
-            await messages.aclose()
+
+    __slots__ = ("_messages",)
+
+    def __init__(self, messages: AsyncIterator[T]) -> None:
+        self._messages = messages
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        return self._messages
+
+    async def __aexit__(self, *_: object) -> None:
+        if isinstance(self._messages, AsyncGenerator):
+            await self._messages.aclose()
 
 
 @contextlib.asynccontextmanager

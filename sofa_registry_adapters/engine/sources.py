@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sofa_registry_adapters.engine.assembly import Assembly
-from sofa_registry_adapters.engine.reactor import closing, stop_tasks
+from sofa_registry_adapters.engine.reactor import Closing, stop_tasks
 from sofa_registry_adapters.errors import RegistryError, Unavailable
 from sofa_registry_adapters.model.names import ServiceKey
 from sofa_registry_adapters.model.views import Revision
@@ -94,7 +94,7 @@ class Sources:
 
     async def _pump(self, bucket: Bucket) -> None:
         try:
-            async with closing(self._store.watch(bucket)) as messages:
+            async with Closing(self._store.watch(bucket)) as messages:
                 async for message in messages:
                     await self._messages.put((bucket, message))
             raise Unavailable("the watch ended")

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from sofa_registry_adapters.engine.envelope import HEADER_BYTES, Envelope
-from sofa_registry_adapters.engine.reactor import closing
+from sofa_registry_adapters.engine.reactor import Closing
 from sofa_registry_adapters.errors import Conflict, CorruptRecord, RegistryError, Unsupported
 from sofa_registry_adapters.model.config import ABSENT, Absent, ConfigItem, ConfigKey
 from sofa_registry_adapters.model.names import decode_segment, encode_segment
@@ -143,7 +143,7 @@ class StoreConfig(ConfigBackend):
 
     async def watch(self, key: ConfigKey) -> AsyncIterator[ConfigItem | Rejected | Absent | None]:
         place = record_key(key)
-        async with closing(self._store.watch(Bucket(place.bucket))) as messages:
+        async with Closing(self._store.watch(Bucket(place.bucket))) as messages:
             async for message in messages:
                 if isinstance(message, StoreSnapshot):
                     yield _said(key, _value_of(message))

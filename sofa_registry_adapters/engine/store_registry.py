@@ -11,7 +11,7 @@ import msgspec
 
 from sofa_registry_adapters.engine.assembly import CHUNK, Assembly
 from sofa_registry_adapters.engine.ledger import Held, Ledger, Refusals
-from sofa_registry_adapters.engine.reactor import bounded, closing
+from sofa_registry_adapters.engine.reactor import Closing, bounded
 from sofa_registry_adapters.engine.sources import Sources, read_sources
 from sofa_registry_adapters.errors import Conflict, InvalidArgument, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.model.instance import Instance
@@ -52,7 +52,7 @@ class StoreRegistry(RegistryBackend):
         self._assemblies: dict[ServiceKey, Assembly] = {}
         self._echoes: dict[RecordKey, int] = {}
         self._missing: set[RecordKey] = set()
-        self._services: frozenset[ServiceKey] = frozenset()
+        self._services: Collection[ServiceKey] = ()
         # One writer at a time: an echo deleted beside a new publish of the same key would take that away.
         self._writing = asyncio.Lock()
         # A layout that overrides `records` may let one record speak for several services.
@@ -81,7 +81,7 @@ class StoreRegistry(RegistryBackend):
     async def announce(self, wanted: Wanted, changed: Collection[ServiceKey]) -> Mapping[ServiceKey, RegistryError]:
         refusals = Refusals()
         async with self._writing:
-            self._services = frozenset(wanted.instances)
+            self._services = wanted.instances.keys()
             held = self._ledger.of(changed if self._separable else (None,))
             desired = await self._desired(wanted, changed, refusals)
             puts = [one for one in desired.values() if not self._stands(one)]
@@ -299,11 +299,11 @@ class StoreRegistry(RegistryBackend):
         # The assembly outlives a cut, and with it the last good value of a record that became corrupt.
         assembly = self._assemblies.setdefault(service, Assembly(self._layout, service))
         if type(self._layout).sources is not ServiceLayout.sources:
-            async with closing(Sources(self._store, self._layout, service).watch(assembly)) as updates:
+            async with Closing(Sources(self._store, self._layout, service).watch(assembly)) as updates:
                 async for update in updates:
                     yield update
             return
-        async with closing(self._messages(self._layout.bucket(service), assembly.since)) as messages:
+        async with Closing(self._messages(self._layout.bucket(service), assembly.since)) as messages:
             async for message in messages:
                 # Whoever is cut short in the midst of a message, or does not come back for the next one, begins anew.
                 assembly.since = None

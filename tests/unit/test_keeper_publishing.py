@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keeper_desk import A, B, Desk, on_a_desk, one
 
 from sofa_registry_adapters import ServiceKey
+from sofa_registry_adapters.engine import keeper as keeping
 from sofa_registry_adapters.engine.keeper import wait_live
 from sofa_registry_adapters.engine.retry import CONFLICT, REACHABILITY, REFUSAL
 from sofa_registry_adapters.errors import AlreadyPublished, DeadlineExceeded, Denied, Unavailable
@@ -44,6 +45,29 @@ async def test_many_at_once_are_one_exchange(desk: Desk) -> None:
     for publication in several:
         await wait_live(publication, 5)
     assert len(desk.backend.calls) == 1
+
+
+def test_who_publishes_one_more_does_not_pay_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All services are told to the backend, as they were; what one of them wants is made when it changes."""
+    made: list[int] = []
+    wanted = keeping._Service.wanted
+    monkeypatch.setattr(keeping._Service, "wanted", lambda service: made.append(1) or wanted(service))
+
+    async def main() -> None:
+        async with asyncio.timeout(20), Desk() as desk:
+            several = [desk.publish("x", service=ServiceKey(str(number))) for number in range(200)]
+            await wait_live(several[-1], 5)
+            made.clear()
+            await wait_live(desk.publish("x"), 5)
+            assert len(made) == 1
+            told, changed = desk.backend.calls[-1]
+            assert (len(told), changed) == (201, [A])
+            await desk.keeper.withdraw(several[0], told=False)
+            assert len(desk.backend.calls[-1][0]) == 201
+            await wait_live(desk.publish("y", service=B), 5)
+            assert several[0].service not in desk.backend.calls[-1][0]
+
+    asyncio.run(main())
 
 
 @on_a_desk

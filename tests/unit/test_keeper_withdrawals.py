@@ -27,7 +27,8 @@ class TestWithdrawal:
         assert done.done()
         assert desk.backend.states() == {}
         assert desk.kinds() == [Published, Withdrawn]
-        assert not desk.keeper._services
+        keeper = desk.keeper
+        assert [keeper._services, keeper._wanted, keeper._due, keeper._marked] == [{}, {}, {}, {}]
 
     @on_a_desk
     async def test_a_mark_that_came_late_stays_as_long(self, desk: Desk) -> None:

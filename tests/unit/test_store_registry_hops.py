@@ -7,7 +7,7 @@ from store_double import A, Double, Hops, bounded, memory, name, one
 
 from sofa_registry_adapters import Instance, ServiceKey
 from sofa_registry_adapters.backends.memory import Space, space
-from sofa_registry_adapters.engine.reactor import closing
+from sofa_registry_adapters.engine.reactor import Closing
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
 from sofa_registry_adapters.errors import (
     RegistryError,
@@ -65,7 +65,7 @@ class TestHops:
                     for gone in update.removed:
                         del seen[gone]
 
-        async with closing(registry.watch(A)) as updates:
+        async with Closing(registry.watch(A)) as updates:
             await until({"x"})
             self.put(place, "y", "west")
             self.map_to(place, "west")
@@ -84,7 +84,7 @@ class TestHops:
         registry, place = memory(name, Hops()), space(name)
         await registry.open()
         self.map_to(place, "east")
-        async with closing(registry.watch(A)) as updates:
+        async with Closing(registry.watch(A)) as updates:
             await anext(updates)
             place.partition()
             with pytest.raises(Unavailable):
@@ -97,7 +97,7 @@ class TestHops:
         async def test() -> None:
             store = Double()
             store.raising["watch"] = [error]
-            async with closing(StoreRegistry(store, Hops()).watch(A)) as updates:
+            async with Closing(StoreRegistry(store, Hops()).watch(A)) as updates:
                 with pytest.raises((RegistryError, KeyError)):
                     await anext(updates)
 

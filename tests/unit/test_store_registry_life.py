@@ -10,7 +10,7 @@ from store_double import NATIVE, A, Double, Hops, bounded, key, name, one, store
 
 from sofa_registry_adapters import Revision
 from sofa_registry_adapters.engine.assembly import CHUNK
-from sofa_registry_adapters.engine.reactor import closing
+from sofa_registry_adapters.engine.reactor import Closing
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
 from sofa_registry_adapters.errors import (
     Denied,
@@ -83,10 +83,10 @@ async def test_a_watch_whose_last_message_was_not_taken_begins_anew() -> None:
     store = Chronicle()
     registry = StoreRegistry(store, NATIVE, call_timeout=5)
     store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         await anext(updates)
     store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         await anext(updates)
     assert store.began == [None, None]
 
@@ -96,19 +96,19 @@ async def test_a_watch_is_resumed_from_the_last_message_that_was_folded_in() -> 
     store = Chronicle()
     registry = StoreRegistry(store, NATIVE, call_timeout=5)
     store.messages.put_nowait(StoreSnapshot(Revision("e", 5), (other("x"), other("y"))))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         assert isinstance(await anext(updates), Snapshot)
         store.messages.put_nowait(StorePatch(Revision("e", 7), (other("z"),), (key("x"),)))
         assert isinstance(await anext(updates), Patch)
         await cut_while_waiting(updates)
     store.messages.put_nowait(StorePatch(Revision("e", 9), (other("y", weight=3),)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         update = await anext(updates)
         assert isinstance(update, Patch)
         assert [(each.instance_id, each.weight) for each in update.changed] == [("y", 3)]
     registry.forget(A)
     store.messages.put_nowait(StoreSnapshot(Revision("e", 9)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         await anext(updates)
     assert store.began == [None, Revision("e", 7), None], "whom nobody followed is begun anew"
 
@@ -118,7 +118,7 @@ async def test_a_watch_that_is_cut_short_in_a_message_begins_anew() -> None:
     store = Chronicle()
     registry = StoreRegistry(store, NATIVE, call_timeout=5)
     store.messages.put_nowait(StoreSnapshot(Revision("e", 5)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         await anext(updates)
         many = [other(f"{number}") for number in range(CHUNK * 3)]
         store.messages.put_nowait(StorePatch(Revision("e", 6), many))
@@ -130,6 +130,6 @@ async def test_a_watch_that_is_cut_short_in_a_message_begins_anew() -> None:
         await asyncio.wait((folding,))
         assert folding.cancelled()
     store.messages.put_nowait(StoreSnapshot(Revision("e", 6)))
-    async with closing(registry.watch(A)) as updates:
+    async with Closing(registry.watch(A)) as updates:
         await anext(updates)
     assert store.began == [None, None]

@@ -12,7 +12,7 @@ from store_double import NATIVE, A, B, bounded, memory, name, one, registry, sto
 from sofa_registry_adapters import Instance, Revision, ServiceKey
 from sofa_registry_adapters.backends.memory import space
 from sofa_registry_adapters.engine.assembly import CHUNK, Assembly
-from sofa_registry_adapters.engine.reactor import closing
+from sofa_registry_adapters.engine.reactor import Closing
 from sofa_registry_adapters.engine.store_registry import StoreRegistry
 from sofa_registry_adapters.errors import (
     CorruptRecord,
@@ -85,7 +85,7 @@ class TestReading:
     async def test_a_watch_yields_a_snapshot_then_patches(self, name: str) -> None:
         registry = memory(name)
         await registry.open()
-        async with closing(registry.watch(A)) as updates:
+        async with Closing(registry.watch(A)) as updates:
             assert isinstance(await anext(updates), Snapshot)
             await registry.announce(wanted(a=[one("x")]), [A])
             update = await anext(updates)

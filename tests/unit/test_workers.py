@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from engine_thread import engine_threads
 
-from sofa_registry_adapters.engine.reactor import DaemonPool, bounded, closing, stop_tasks
+from sofa_registry_adapters.engine.reactor import Closing, DaemonPool, bounded, stop_tasks
 from sofa_registry_adapters.errors import DeadlineExceeded
 from sofa_registry_adapters.spi.worker import Worker
 from sofa_registry_adapters.testing.faults import eventually, eventually_async
@@ -97,11 +97,11 @@ class TestWaiting:
                 finally:
                     ended.append("closed")
 
-            async with closing(numbers()) as messages:
+            async with Closing(numbers()) as messages:
                 assert await anext(messages) == 1
             assert ended == ["closed"]
             plain: Any = iter(())
-            async with closing(plain) as messages:
+            async with Closing(plain) as messages:
                 assert messages is plain
 
         asyncio.run(main())

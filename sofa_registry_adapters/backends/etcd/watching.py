@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -15,6 +14,7 @@ from sofa_registry_adapters.backends.etcd.link import Link
 from sofa_registry_adapters.backends.etcd.messages import Message, kv, rpc
 from sofa_registry_adapters.backends.etcd.reading import Witness
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
+from sofa_registry_adapters.spi.flag import Flag
 
 WATCH = messages.call("Watch", "Watch")
 DELETED = kv.Event.DELETE
@@ -162,7 +162,7 @@ class Feed:
         self._error: RegistryError | None = None
         self._forgotten = False
         self._is_open = False
-        self._woken = asyncio.Event()
+        self._woken = Flag()
 
     def opened(self) -> None:
         self._is_open = True

@@ -18,6 +18,7 @@ from sofa_registry_adapters.errors import Closed, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
+from sofa_registry_adapters.spi.flag import Flag
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -125,7 +126,7 @@ class LocalStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore)
     async def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
         opening = self._enter("watch")
         session = opening.session
-        news = asyncio.Event()
+        news = Flag()
         first = await opening.read(session.snapshot, bucket)
         epoch = first.revision.epoch
         watch = Watch(bucket, first.revision.counter, _from_any_thread(asyncio.get_running_loop(), news))
@@ -176,7 +177,7 @@ def _seconds(target: Target, name: str, default: float) -> float:
     return default if target.options.get(name) is None else target.number(name)
 
 
-def _from_any_thread(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> Callable[[], None]:
+def _from_any_thread(loop: asyncio.AbstractEventLoop, news: Flag) -> Callable[[], None]:
     def wake() -> None:
         # The loop may be closed by now: then nobody waits any more.
         with contextlib.suppress(RuntimeError):

@@ -14,6 +14,7 @@ from sofa_registry_adapters.errors import Closed, RegistryError
 from sofa_registry_adapters.model.views import Revision
 from sofa_registry_adapters.spi.clock import Clock
 from sofa_registry_adapters.spi.diagnosis import DiagnosableStore, Diagnosis
+from sofa_registry_adapters.spi.flag import Flag
 from sofa_registry_adapters.spi.options import Capabilities, Target
 from sofa_registry_adapters.spi.store import (
     Bucket,
@@ -71,7 +72,7 @@ class MemoryStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore
 
     async def watch(self, bucket: Bucket) -> AsyncIterator[StoreSnapshot | StorePatch]:
         session = await self._enter("watch")
-        news = asyncio.Event()
+        news = Flag()
         feed = Feed(session, bucket, _from_any_thread(asyncio.get_running_loop(), news))
         self.space.subscribe(feed)
         try:
@@ -112,7 +113,7 @@ class MemoryStore(RecordStore, ConditionalStore, ListableStore, DiagnosableStore
             await self._clock.sleep(self.space.delay)
 
 
-def _from_any_thread(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> Callable[[], None]:
+def _from_any_thread(loop: asyncio.AbstractEventLoop, news: Flag) -> Callable[[], None]:
     def wake() -> None:
         # The loop may be closed by now: then nobody waits any more.
         with contextlib.suppress(RuntimeError):

@@ -13,6 +13,7 @@ from sofa_registry_adapters.backends.redis.connecting import GOODBYE_SECONDS, Li
 from sofa_registry_adapters.backends.redis.failures import translate, translating
 from sofa_registry_adapters.backends.redis.keys import Path, Topic
 from sofa_registry_adapters.errors import RegistryError, Unavailable
+from sofa_registry_adapters.spi.flag import Flag
 
 INBOX_MESSAGES = 1000
 INBOX_BYTES = 16_000_000
@@ -23,12 +24,12 @@ class Inbox:
     """The messages that wait for one watch, and the buckets it has to look at again."""
 
     def __init__(self) -> None:
-        self._messages: deque[tuple[Path, bytes]] = deque()
+        self._messages: list[tuple[Path, bytes]] = []
         self._size = 0
         self._doubtful: set[Path] = set()
         self._overflowed = False
         self._error: RegistryError | None = None
-        self._wake = asyncio.Event()
+        self._wake = Flag()
 
     @property
     def empty(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from sofa_registry_adapters.backends.zookeeper import wire
 from sofa_registry_adapters.errors import RegistryError
+from sofa_registry_adapters.spi.flag import Flag
 from sofa_registry_adapters.spi.store import RecordKey
 
 GUARDED_ONE_BY_ONE = 8
@@ -26,7 +27,7 @@ class Feed:
         self._depth = path.rstrip("/").count("/") + 1
         self._dirty: dict[str, None] = {}
         self._cause: RegistryError | None = None
-        self._woken = asyncio.Event()
+        self._woken = Flag()
 
     def mark(self, path: str) -> None:
         """The node at the path changed."""

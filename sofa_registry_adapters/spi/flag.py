@@ -1,0 +1,41 @@
+"""An event for things of which a process may have thousands."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Flag:
+    """What `asyncio.Event` is, on one loop, in a tenth of its 760 bytes: that one has room for waiters before there are any."""
+
+    __slots__ = ("_set", "_waiting")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiting: tuple[asyncio.Future[None], ...] = ()
+
+    def is_set(self) -> bool:
+        """Whether `wait` returns at once."""
+        return self._set
+
+    def set(self) -> None:
+        """Let everybody go on who waits."""
+        self._set = True
+        for one in self._waiting:
+            if not one.done():
+                one.set_result(None)
+
+    def clear(self) -> None:
+        """Let those wait who come from now on."""
+        self._set = False
+
+    async def wait(self) -> None:
+        """Until it is set; who waited by then goes on, even if it is cleared in the next moment."""
+        if self._set:
+            return
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting = (*self._waiting, mine)
+        try:
+            await mine
+        finally:
+            self._waiting = tuple(one for one in self._waiting if one is not mine)
