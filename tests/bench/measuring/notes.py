@@ -21,7 +21,7 @@ NODES = "the native layout keeps the instance in the node's data, so 10 000 node
 PROTOBUF = "The limit was set when protobuf for Python was pure Python and the raw client took five times as long"
 METADATA = "a dictionary of two keys and its two values are 330 bytes in CPython by themselves; equal metadata is shared, metadata of its own cannot be"
 LOCAL = "one thread waits for SQLite, one looks for changes, one holds the locks of owners: SQLite blocks inside C, which must not stop the heartbeat"
-TASKS = "three tasks of asyncio with their coroutines (the watch, its supervisor, the comparison every 30 s), and events of 760 bytes each"
+TASKS = "two tasks of asyncio (the watch, and the comparison every 30 s) with nine coroutines and two asynchronous generators, which take half of it; the view, its mailbox and what the backend keeps of the watch take the rest"
 ONE_BY_ONE = "each goes to the engine's thread and back, makes its tasks, reads and compares before it watches, and calls its listener; one by one there is nothing to share"
 
 NOTES: tuple[tuple[str, str, str, str], ...] = (

@@ -92,21 +92,39 @@ def _cells(found: Any) -> list[Cell]:
     return cells
 
 
-def _one_more(registry: Registry, numbers: Iterator[int]) -> Side:
-    return repeated(lambda: registry.publish("echo", address(next(numbers))), 20)
-
-
 def _beside_others(place: Place, rounds: int) -> list[Cell]:
-    """What it costs to hold others of the same service already."""
+    """What it costs to hold others already: of the same service, and of services of their own."""
     if place.backend not in {"memory", "redis"}:
         return []
     with contextlib.ExitStack() as stack:
-        sides = {}
+        same: dict[str, Side] = {}
         for held in HELD:
             registry = stack.enter_context(place.registry(namespace=f"held-{held}"))
             registry.publish("echo", [address(number) for number in range(held)], timeout=60)
-            sides[f"{held}"] = _one_more(registry, itertools.count(1 << 20))
-        found = alternate(sides, rounds)
+            same[f"{held}"] = _one_more(registry, lambda _: "echo")
+        services: dict[str, Side] = {}
+        for held in HELD[:2]:
+            registry = stack.enter_context(place.registry(namespace=f"services-{held}"))
+            for number in range(held):
+                registry.publish(f"echo-{number}", address(number))
+            services[f"{held}"] = _one_more(registry, lambda number: f"echo-{number}")
+        return [
+            _growth("publish beside 10 000 others of the service, against 10", same, HELD[-1], rounds),
+            _growth("publish beside 1 000 other services, against 10", services, HELD[1], rounds),
+        ]
+
+
+def _one_more(registry: Registry, service: Callable[[int], str]) -> Side:
+    numbers = itertools.count(1 << 20)
+
+    def publish_one() -> None:
+        number = next(numbers)
+        registry.publish(service(number), address(number))
+
+    return repeated(publish_one, 20)
+
+
+def _growth(what: str, sides: dict[str, Side], most: int, rounds: int) -> Cell:
+    found = alternate(sides, rounds)
     shown = {name: figures(played) for name, played in found.items()}
-    times = ratio(found, f"{HELD[-1]}", f"{HELD[0]}")
-    return [Cell("publish beside 10 000 others of the service, against 10", times, "times", n=HELD[-1], sides=shown)]
+    return Cell(what, ratio(found, f"{most}", "10"), "times", n=most, sides=shown)
