@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 from sofa_registry_adapters.engine.defects import defect
@@ -50,7 +50,7 @@ class Follower(ABC, Generic[T]):
         self._clock = clock
         self._push = push
         self._live = False
-        self._cutting = False
+        self._cuts = 0
         self._tasks: list[asyncio.Task[None]] = []
         """The first of them is the one that follows."""
 
@@ -93,13 +93,12 @@ class Follower(ABC, Generic[T]):
 
     async def stop(self) -> None:
         """Follow no more."""
-        await stop_tasks(*self.ending())
+        await stop_all(self.ending)
 
     def cut(self) -> None:
         """The connection is in doubt: open the watch again."""
         if self._live and self._tasks:
-            self._cutting = True
-            self._tasks[0].cancel()
+            self._cuts += self._tasks[0].cancel()
 
     async def _follow(self) -> None:
         failures = 0
@@ -115,27 +114,29 @@ class Follower(ABC, Generic[T]):
             self._note_failure(error, failures)
             await self._clock.sleep(REACHABILITY.delay(failures))
 
-    async def _attempt(self) -> Exception:
+    async def _attempt(self) -> BaseException:
         """Follow until something ends that; what it was."""
         # Not in a task of its own, of which there may be thousands: this one is cut, and goes on.
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  coroutines of asyncio run in tasks
         try:
             await (self._watch() if self._push else self._poll())
+            ended: BaseException = Unavailable("the watch ended")
         except asyncio.CancelledError:
-            if task.cancelling() and not self._cutting:
-                raise
-            return Unavailable("the watch was cut")
-        except Exception as error:  # noqa: BLE001  whatever it is, following goes on
-            return error
-        finally:
-            # Also of a cut that a client library swallowed: what it cancels next is not the end.
-            while self._cutting and task.cancelling():
-                task.uncancel()
-            self._cutting = False
-        return Unavailable("the watch ended")
+            ended = Unavailable("the watch was cut")
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever it is, following goes on
+            ended = error
+        while self._cuts:
+            self._cuts -= 1
+            task.uncancel()
+        if task.cancelling():
+            # Somebody wants the end, whatever the watch made of that.
+            raise asyncio.CancelledError
+        return ended
 
-    def _note_failure(self, error: Exception, failures: int) -> None:
+    def _note_failure(self, error: BaseException, failures: int) -> None:
         if not isinstance(error, RegistryError):
             error = defect("the backend", f"reading {self.about}", error)
         self.error = error
@@ -168,3 +169,9 @@ class Follower(ABC, Generic[T]):
     def _nudge(self) -> None:
         for mailbox in tuple(self.mailboxes):
             mailbox.nudge()
+
+
+async def stop_all(ending: Callable[[], Iterable[asyncio.Task[Any] | None]]) -> None:
+    """Stop what is there, and what it began meanwhile."""
+    while left := [task for task in ending() if task is not None and not task.done()]:
+        await stop_tasks(*left)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from sofa_registry_adapters.engine.follower import Follower
+from sofa_registry_adapters.engine.follower import Follower, stop_all
 from sofa_registry_adapters.engine.lifeline import GLANCE, Lifeline
 from sofa_registry_adapters.engine.mailbox import Pending
 from sofa_registry_adapters.engine.reactor import stop_tasks
@@ -38,7 +38,7 @@ class Followers(Generic[K, F]):
         self._preload = preload
         self._forgotten = forgotten
         self._by_key: dict[K, F] = {}
-        self._side: set[asyncio.Task[Any]] = set()
+        self._side: dict[asyncio.Task[Any], F] = {}
         self._closing = False
 
     def __iter__(self) -> Iterator[F]:
@@ -106,7 +106,10 @@ class Followers(Generic[K, F]):
     async def stop(self) -> None:
         """Follow nothing any more."""
         # All at once: one by one, thousands take longer than a close may.
-        await stop_tasks(*(task for follower in self for task in follower.ending()), *self._side)
+        ending = (*self, *self._side.values())
+        await stop_all(lambda: [task for follower in ending for task in follower.ending()])
+        if self._side:
+            await asyncio.wait(tuple(self._side))
 
     def _begin(self, key: K) -> F:
         follower = self._make(key)
@@ -155,9 +158,9 @@ class Followers(Generic[K, F]):
             return
         del self._by_key[key]
         self._forgotten(key)
-        self._aside(follower.stop())
+        self._aside(follower)
 
-    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._side.add(task)
-        task.add_done_callback(self._side.discard)
+    def _aside(self, follower: F) -> None:
+        task = asyncio.create_task(follower.stop())
+        self._side[task] = follower
+        task.add_done_callback(self._side.pop)

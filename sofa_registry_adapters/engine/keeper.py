@@ -254,7 +254,8 @@ class Keeper:
         """Nothing can be said: all of it is made again, soon, for ever. Who publishes does not wait for a defect or a no."""
         self._failures += 1
         self._link.lost(error)
-        for key in batch:
+        # Those that were settled before a defect in the answer came to light may be gone.
+        for key in [one for one in batch if one in self._services]:
             self._due.setdefault(key, 0.0)
             for publication in self._services[key].publications:
                 if not publication.settled or publication.state != "live":

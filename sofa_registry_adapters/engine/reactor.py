@@ -64,7 +64,10 @@ class Reactor:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
         self.over = True
-        self.loop.run_until_complete(stop_tasks(*asyncio.all_tasks(self.loop)))
+        pending = asyncio.all_tasks(self.loop)
+        self.loop.run_until_complete(stop_tasks(*pending))
+        # Nobody is told how they ended.
+        self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
         # The loop took them between its last turn and its end.

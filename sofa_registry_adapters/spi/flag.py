@@ -12,7 +12,7 @@ class Flag:
 
     def __init__(self) -> None:
         self._set = False
-        self._waiting: tuple[asyncio.Future[None], ...] = ()
+        self._waiting: dict[asyncio.Future[None], None] | None = None
 
     def is_set(self) -> bool:
         """Whether `wait` returns at once."""
@@ -21,7 +21,7 @@ class Flag:
     def set(self) -> None:
         """Let everybody go on who waits."""
         self._set = True
-        for one in self._waiting:
+        for one in self._waiting or ():
             if not one.done():
                 one.set_result(None)
 
@@ -34,8 +34,11 @@ class Flag:
         if self._set:
             return
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting = (*self._waiting, mine)
+        if self._waiting is None:
+            self._waiting = {}
+        self._waiting[mine] = None
         try:
             await mine
         finally:
-            self._waiting = tuple(one for one in self._waiting if one is not mine)
+            del self._waiting[mine]
+            self._waiting = self._waiting or None

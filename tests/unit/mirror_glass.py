@@ -59,7 +59,7 @@ class Scripted(RegistryBackend):
         try:
             while True:
                 step = await feed.get()
-                if isinstance(step, Exception):
+                if isinstance(step, BaseException):
                     raise step
                 yield step
         finally:

@@ -50,7 +50,7 @@ def test_who_gives_up_is_forgotten() -> None:
         await asyncio.wait_for(there, 5)
         with suppress(asyncio.CancelledError):
             await gone
-        assert flag._waiting == ()
+        assert flag._waiting is None
 
     asyncio.run(main())
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 import pytest
-from keeper_desk import A, B, Desk, on_a_desk, one
+from keeper_desk import A, Answer, B, Desk, on_a_desk, one
 
 from sofa_registry_adapters import ServiceKey
 from sofa_registry_adapters.engine.keeper import wait_live
@@ -81,6 +84,23 @@ class TestRefusals:
         assert publication.state == "live"
         assert publication.last_error is None
         assert desk.kinds()[-1] is Published
+
+    def test_an_answer_that_makes_no_sense_does_not_end_it(self) -> None:
+        """What it says of one service comes after another one of the same answer was done with."""
+
+        async def main() -> None:
+            async with asyncio.timeout(10), Desk(announces=False) as desk:
+                leaving = desk.publish("x")
+                await wait_live(leaving, 5)
+                gone, coming = desk.keeper.withdraw(leaving), desk.publish("y", service=B)
+                desk.backend.script = [cast("Answer", {B: "denied"})]
+                await desk.pass_by(3)
+                await gone
+                await wait_live(coming, 5)
+                assert (desk.backend.states(), desk.backend.states(B)) == ({}, {"y": "up"})
+                assert A not in desk.keeper._due
+
+        asyncio.run(main())
 
     @on_a_desk
     async def test_a_loss_is_repaired_at_once(self, desk: Desk) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
 
 import pytest
-from mirror_glass import Glass, Scripted, on_glass, snapshot
+from mirror_glass import SERVICE, Glass, Pace, Scripted, on_glass, snapshot
 
 from sofa_registry_adapters import ServiceKey
+from sofa_registry_adapters.engine.followers import Followers
+from sofa_registry_adapters.engine.lifeline import Lifeline
+from sofa_registry_adapters.engine.link import Link
+from sofa_registry_adapters.engine.mailbox import Events, ThreadCourier
+from sofa_registry_adapters.engine.mirror import Mirror
 from sofa_registry_adapters.errors import Unavailable
+from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.registry import Patch, Snapshot
+from sofa_registry_adapters.testing.clock import ManualClock
 
 
 def follower(glass: Glass) -> asyncio.Task[None]:
@@ -111,3 +119,87 @@ def test_a_cut_that_is_swallowed_harms_no_later_one(ending: BaseException) -> No
             assert follower(glass).done()
 
     asyncio.run(main())
+
+
+class Goodbye(Scripted):
+    """A registry that is said goodbye to at the end of each watch."""
+
+    def __init__(self, goodbye: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self.goodbye = goodbye
+
+    async def watch(self, service: ServiceKey) -> AsyncIterator[Snapshot | Patch]:
+        try:
+            async for message in super().watch(service):
+                yield message
+        finally:
+            await self.goodbye()
+
+
+async def slowly() -> None:
+    await asyncio.sleep(0.3)
+
+
+async def in_vain() -> None:
+    raise OSError("the goodbye could not be sent")
+
+
+@pytest.mark.parametrize("goodbye", (slowly, in_vain))
+@pytest.mark.parametrize("cut", (False, True), ids=("as it is", "cut"))
+def test_a_stop_during_a_goodbye_is_a_stop(goodbye: Callable[[], Awaitable[None]], cut: bool) -> None:
+    async def main() -> None:
+        backend = Goodbye(goodbye)
+        async with asyncio.timeout(10):
+            # Time passes: who takes the stop for something else opens the watch again.
+            glass = Glass(backend=backend, clock=cast("ManualClock", SystemClock()))
+            glass.backend = backend
+            backend.opening = [snapshot("abcd", 1), snapshot("", 2)]
+            glass.mirror.start()
+            await glass.calm()
+            if cut:
+                glass.mirror.cut()
+                await glass.calm()
+            await glass.mirror.stop()
+        assert len(backend.feeds) == 1
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+def test_who_leaves_while_the_watch_is_cut_leaves_nothing_behind() -> None:
+    """The last listener goes, and the Registry closes, before the goodbye is over."""
+
+    async def main() -> None:
+        backend, clock = Goodbye(slowly), ManualClock()
+        link = Link("scripted://", clock, lambda _: None)
+        lifeline = Lifeline(backend, "scripted://", 5.0, clock, link)
+        lifeline.ready.set()
+        bus = Events(ThreadCourier())
+        mirrors = Followers(lifeline, lambda key: Mirror(key, backend, Pace(), clock, bus), None)
+        async with asyncio.timeout(10):
+            backend.opening = [snapshot("abcd", 1)]
+            mailbox = await mirrors.attach(SERVICE, 5, required=True)
+            mirrors.cut()
+            await asyncio.sleep(0.02)
+            mailbox.close()
+            await asyncio.sleep(0.02)
+            assert mirrors.find(SERVICE) is None
+            mirrors.close_mailboxes()
+            await mirrors.stop()
+        assert len(backend.feeds) == 1
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+
+
+class Panic(BaseException):
+    """What some extensions raise, which is no Exception."""
+
+
+@on_glass
+async def test_an_extension_that_panics_does_not_end_it(glass: Glass) -> None:
+    await glass.feed(snapshot("a", 1))
+    glass.backend.opening = [snapshot("ab", 2)]
+    await glass.feed(cast("Exception", Panic("rust")))
+    await glass.pass_by(1, 0.05)
+    assert glass.ids() == "ab"

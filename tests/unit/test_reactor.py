@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
@@ -170,6 +171,28 @@ class TestReactor:
         assert ended.is_set()
         assert reactor.loop.is_closed()
         reactor.stop(5)
+
+    def test_its_end_is_quiet_and_cannot_be_refused(self, caplog: pytest.LogCaptureFixture) -> None:
+        reactor = Reactor()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def stubborn(refusals: int) -> None:
+            for _ in range(refusals):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+            raise OSError("the goodbye could not be sent")
+
+        async def begin() -> None:
+            tasks.extend(asyncio.create_task(stubborn(refusals)) for refusals in (1, 2))
+            await asyncio.sleep(0.02)
+
+        Call(reactor, begin()).future.result(5)
+        reactor.stop(5)
+        assert not reactor._thread.is_alive()
+        assert all(task.done() for task in tasks)
+        tasks.clear()
+        gc.collect()
+        assert not caplog.records
 
     def test_a_hanging_name_resolution_does_not_stop_others(
         self, reactor: Reactor, monkeypatch: pytest.MonkeyPatch
