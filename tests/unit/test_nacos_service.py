@@ -26,6 +26,7 @@ from sofa_registry_adapters.testing.services import (
 )
 from sofa_registry_adapters.testing.services.local import LocalService
 from sofa_registry_adapters.testing.services.nacos.jars import LINES, FetchFailed, class_path
+from sofa_registry_adapters.testing.services.nacos.server import drop_half_made
 
 # A server takes ten seconds to start, the first one of a machine a minute.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
@@ -236,3 +237,16 @@ class TestFetching:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         with pytest.raises(FetchFailed, match=r"Nacos 2\.2\.4 cannot be kept in .*Not a directory"):
             class_path(LINES[2])
+
+
+def test_a_database_that_was_only_begun_is_made_again(tmp_path: Path) -> None:
+    """The server that made it ended too early: no other one starts on it."""
+    drop_half_made(tmp_path)
+    database = tmp_path / "data" / "derby-data"
+    (database / "seg0").mkdir(parents=True)
+    (database / "service.properties").touch()
+    drop_half_made(tmp_path)
+    assert database.exists()
+    (database / "service.properties").unlink()
+    drop_half_made(tmp_path)
+    assert not database.exists()

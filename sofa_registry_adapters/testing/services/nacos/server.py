@@ -6,6 +6,7 @@ import base64
 import functools
 import json
 import secrets
+import shutil
 import socket
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
@@ -132,6 +133,7 @@ def _local(line: Line, asked: Mapping[str, str]) -> Prepare | str:
         return str(error)
 
     def prepare(directory: Path, port: int, _: bool) -> Sequence[str]:  # noqa: FBT001
+        drop_half_made(directory)
         # The first name is that of line 3, the second that of line 2.
         ports = {"nacos.server.main.port": str(port), "server.port": str(port)}
         settings = {**asked, **ports, **_secrets(directory)}
@@ -144,6 +146,13 @@ def _local(line: Line, asked: Mapping[str, str]) -> Prepare | str:
         return [java, *memory, *QUICK_START_FLAGS, "-Djava.awt.headless=true", *names, "-cp", places, MAIN, *own]
 
     return prepare
+
+
+def drop_half_made(directory: Path) -> None:
+    """Remove a database that a server had begun to make when it ended: with it no server starts, and nothing was ever in it."""
+    database = directory / "data" / "derby-data"
+    if database.exists() and not (database / "service.properties").exists():
+        shutil.rmtree(database)
 
 
 def _secrets(directory: Path) -> dict[str, str]:
