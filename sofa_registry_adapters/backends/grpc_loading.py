@@ -59,6 +59,28 @@ class Channels:
         cls.ended = time.monotonic()
 
 
+class Anchor:
+    """A channel that is never connected, for as long as somebody may connect again. For the engine's thread.
+
+    grpc sets itself up for the first of its channels, and aborts the process if there is no file descriptor left for that: not each time
+    that a connection is lost and made anew.
+    """
+
+    def __init__(self) -> None:
+        import grpc
+
+        self._channel: Any = Channels.opened(grpc.aio.insecure_channel("127.0.0.1:0"))
+
+    async def close(self) -> None:
+        """Let grpc end when nobody else uses it."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            try:
+                await channel.close()
+            finally:
+                Channels.closed()
+
+
 @functools.cache
 def _watch_forks() -> None:
     if hasattr(os, "register_at_fork") and _TASKS.is_dir():

@@ -13,6 +13,7 @@ from sofa_registry_adapters.backends.etcd.connecting import Connection, Connecto
 from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.backends.etcd.refusals import Refusals
+from sofa_registry_adapters.backends.grpc_loading import Anchor
 from sofa_registry_adapters.errors import Denied, RegistryError, Unavailable
 
 PAUSES = (0.1, 0.2, 0.4, 0.8)
@@ -36,6 +37,7 @@ class Link:
         self._refusals = Refusals()
         self._conversations: dict[Conversation, Callable[[RegistryError], None]] = {}
         self._parting: set[asyncio.Task[None]] = set()
+        self._anchor: Anchor | None = None
         self._failures = 0
         self._pause_ends = 0.0
         self._closed = False
@@ -83,6 +85,7 @@ class Link:
         try:
             await asyncio.sleep(max(0.0, self._pause_ends - loop.time()))
             connection = await self._connector.connect()
+            self._anchor = self._anchor or Anchor()
             # A token is kept until a server refuses it: checking a password costs a tenth of a second of its processor.
             if not self.token:
                 await self._authenticate(connection, "")
@@ -186,6 +189,10 @@ class Link:
             self.drop(self.current, Unavailable("the store was closed"))
         with contextlib.suppress(Exception):
             await asyncio.gather(*self._parting)
+        anchor, self._anchor = self._anchor, None
+        if anchor is not None:
+            with contextlib.suppress(Exception):
+                await anchor.close()
 
 
 def _look(task: asyncio.Task[Connection]) -> None:

@@ -27,7 +27,7 @@ import grpc
 import grpc.aio
 import msgspec
 
-from sofa_registry_adapters.backends.grpc_loading import Channels
+from sofa_registry_adapters.backends.grpc_loading import Anchor
 from sofa_registry_adapters.backends.nacos import wire
 from sofa_registry_adapters.backends.nacos.access import ABSENT, Access
 from sofa_registry_adapters.backends.nacos.connection import UNREGISTERED, Connection, Handler, Server
@@ -66,16 +66,14 @@ class Transport:
         self._failure: RegistryError | None = None
         self._turn = 0
         self._closed = True
-        self._held: Any = None
+        self._held: Anchor | None = None
 
     async def open(self) -> None:
         """Connect. Raises `InvalidURL`, `Denied` or `Unavailable`; may be called again."""
         check_files(self._target)
         self._closed = False
         if self._held is None:
-            # Never connected. grpc sets itself up for the first of its channels, and aborts the process if there is no file
-            # descriptor left for that: not each time that we connect again.
-            self._held = Channels.opened(grpc.aio.insecure_channel("127.0.0.1:0"))
+            self._held = Anchor()
         await self._access.token()
         await self.connection()
 
@@ -91,10 +89,7 @@ class Transport:
             await self._connection.close()
         held, self._held = self._held, None
         if held is not None:
-            try:
-                await held.close()
-            finally:
-                Channels.closed()
+            await held.close()
 
     @property
     def has_account(self) -> bool:
