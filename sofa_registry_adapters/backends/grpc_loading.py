@@ -66,10 +66,10 @@ class Anchor:
     that a connection is lost and made anew.
     """
 
-    def __init__(self) -> None:
-        import grpc
+    where = "127.0.0.1:0"
 
-        self._channel: Any = Channels.opened(grpc.aio.insecure_channel("127.0.0.1:0"))
+    def __init__(self, channel: Any) -> None:
+        self._channel = Channels.opened(channel)
 
     async def close(self) -> None:
         """Let grpc end when nobody else uses it."""

@@ -14,7 +14,7 @@ import grpc
 from sofa_registry_adapters.backends.etcd import messages
 from sofa_registry_adapters.backends.etcd.failures import translate, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
-from sofa_registry_adapters.backends.grpc_loading import Channels
+from sofa_registry_adapters.backends.grpc_loading import Anchor, Channels
 from sofa_registry_adapters.errors import Denied, InvalidURL, RegistryError, Unavailable, Unsupported
 from sofa_registry_adapters.spi.diagnosis import is_older
 from sofa_registry_adapters.spi.files import check_files
@@ -185,6 +185,11 @@ def check_status(status: Message, where: str) -> None:
         raise Unsupported(f"etcd at {where} is version {status.version}: this backend needs etcd 3.4 or later")
     if not status.leader:
         raise Unavailable(f"etcd at {where} has no leader: it lost the others of its cluster")
+
+
+def anchored() -> Anchor:
+    """What keeps grpc as it is while one connection is given up and another one is made."""
+    return Anchor(grpc.aio.insecure_channel(Anchor.where))
 
 
 class Conversation:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sofa_registry_adapters.backends.etcd import messages
-from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation
+from sofa_registry_adapters.backends.etcd.connecting import Connection, Connector, Conversation, anchored
 from sofa_registry_adapters.backends.etcd.failures import is_token, of_connection, of_member, says, translating
 from sofa_registry_adapters.backends.etcd.messages import Call, Message, rpc
 from sofa_registry_adapters.backends.etcd.refusals import Refusals
@@ -85,7 +85,7 @@ class Link:
         try:
             await asyncio.sleep(max(0.0, self._pause_ends - loop.time()))
             connection = await self._connector.connect()
-            self._anchor = self._anchor or Anchor()
+            self._anchor = self._anchor or anchored()
             # A token is kept until a server refuses it: checking a password costs a tenth of a second of its processor.
             if not self.token:
                 await self._authenticate(connection, "")

@@ -73,7 +73,7 @@ class Transport:
         check_files(self._target)
         self._closed = False
         if self._held is None:
-            self._held = Anchor()
+            self._held = Anchor(grpc.aio.insecure_channel(Anchor.where))
         await self._access.token()
         await self.connection()
 
