@@ -10,6 +10,7 @@ import pytest
 
 from sofa_registry_adapters.backends.etcd.connecting import Connector
 from sofa_registry_adapters.backends.etcd.link import PAUSES, Link
+from sofa_registry_adapters.backends.grpc_loading import Channels
 from sofa_registry_adapters.errors import Unavailable
 
 SECONDS = 2.0
@@ -84,3 +85,18 @@ def test_who_waits_has_the_connection_when_somebody_is_there() -> None:
     took, attempts = asyncio.run(run())
     assert took < PAUSES[-1] + 0.3
     assert attempts <= 6
+
+
+def test_grpc_does_not_end_between_two_connections() -> None:
+    """It would set itself up again for the next one, and abort the process if there is no file descriptor left for that."""
+
+    async def run() -> list[int]:
+        link = Link(cast("Connector", Refusing(0.0)))
+        before, held = Channels.open, []
+        for _ in range(3):
+            link.drop(await link.connection(), Unavailable("cut"))
+            held.append(Channels.open - before)
+        await link.close()
+        return [*held, Channels.open - before]
+
+    assert asyncio.run(run()) == [1, 1, 1, 0]

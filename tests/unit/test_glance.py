@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -106,65 +107,68 @@ def test_async_lookup_finds_each_change() -> None:
     asyncio.run(main())
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+
+def holds_in_a_child(check: Callable[[], bool]) -> bool:
+    """What ``check`` says in the child of a fork; False if it raises."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if check() else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@forks
 def test_the_child_of_a_fork_asks_for_itself() -> None:
     with Registry("memory://glance-4") as registry:
         registry.publish("echo", "10.0.0.1:80")
         registry.subscribe("echo", lambda change: tuple(change.instances))
         assert len(registry.lookup("echo")) == 1
-        child = os.fork()
-        if child == 0:
-            # The memory of the child has a registry of its own, in which nobody published.
-            code = 1
-            try:
-                code = 0 if registry._glance("echo") is None else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        # The memory of the child has a registry of its own, in which nobody published.
+        assert holds_in_a_child(lambda: registry._glance("echo") is None)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@forks
 def test_threads_of_a_child_that_come_first_share_one_session() -> None:
     with Registry("memory://glance-5") as registry:
         registry.publish("echo", "10.0.0.1:80")
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                gate = threading.Barrier(8)
 
-                def publish(number: int) -> None:
-                    gate.wait()
-                    registry.publish("echo", f"10.0.0.{number}:80")
+        def check() -> bool:
+            gate = threading.Barrier(8)
 
-                threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
-                for one in threads:
-                    one.start()
-                for one in threads:
-                    one.join()
-                assert len(registry.lookup("echo")) == 8
-                registry.close()
-                with Registry("memory://glance-5") as other:
-                    code = 0 if not other.lookup("echo") else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            def publish(number: int) -> None:
+                gate.wait()
+                registry.publish("echo", f"10.0.0.{number}:80")
+
+            threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+            for one in threads:
+                one.start()
+            for one in threads:
+                one.join()
+            assert len(registry.lookup("echo")) == 8
+            registry.close()
+            with Registry("memory://glance-5") as other:
+                return not other.lookup("echo")
+
+        assert holds_in_a_child(check)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@forks
 def test_what_a_child_closes_first_is_closed_there_and_nowhere_else() -> None:
     with Registry("memory://glance-6") as registry:
         registry.publish("echo", "10.0.0.1:80")
-        child = os.fork()
-        if child == 0:
-            code = 1
+
+        def check() -> bool:
+            registry.close()
             try:
-                registry.close()
-                try:
-                    registry.publish("echo", "10.0.0.2:80")
-                except Closed:
-                    code = 0
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                registry.publish("echo", "10.0.0.2:80")
+            except Closed:
+                return True
+            return False
+
+        assert holds_in_a_child(check)
         assert len(registry.lookup("echo")) == 1

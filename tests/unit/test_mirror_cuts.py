@@ -19,6 +19,7 @@ from sofa_registry_adapters.errors import Unavailable
 from sofa_registry_adapters.spi.clock import SystemClock
 from sofa_registry_adapters.spi.registry import Patch, Snapshot
 from sofa_registry_adapters.testing.clock import ManualClock
+from sofa_registry_adapters.testing.faults import eventually_async
 
 
 def follower(glass: Glass) -> asyncio.Task[None]:
@@ -182,8 +183,7 @@ def test_who_leaves_while_the_watch_is_cut_leaves_nothing_behind() -> None:
             mirrors.cut()
             await asyncio.sleep(0.02)
             mailbox.close()
-            await asyncio.sleep(0.02)
-            assert mirrors.find(SERVICE) is None
+            await eventually_async(lambda: mirrors.find(SERVICE) is None)
             mirrors.close_mailboxes()
             await mirrors.stop()
         assert len(backend.feeds) == 1
